@@ -1,0 +1,70 @@
+"""nicrt: encode and decode pictures with learned codecs.
+
+    codec = nicrt.load("shallow")
+    data = codec.encode(pixels, quality=60)     # uint8 [height, width, 3] → bytes of a .nic file
+    pixels = nicrt.decode(data)                 # finds the bundle by the file's id
+
+Names are imported when first used: `import nicrt` alone loads neither NumPy nor ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .runtime.backends import backend_names as backend_names
+    from .runtime.codec import Codec as Codec
+    from .runtime.codec import FileInfo as FileInfo
+    from .runtime.codec import PictureIdWarning as PictureIdWarning
+    from .runtime.codec import decode as decode
+    from .runtime.codec import info as info
+    from .runtime.codec import load as load
+    from .runtime.codec import load_for as load_for
+    from .runtime.errors import CorruptError as CorruptError
+    from .runtime.errors import ImageError as ImageError
+    from .runtime.errors import InternalError as InternalError
+    from .runtime.errors import LimitError as LimitError
+    from .runtime.errors import NicrtError as NicrtError
+    from .runtime.errors import TruncatedError as TruncatedError
+    from .runtime.errors import UnsupportedError as UnsupportedError
+    from .runtime.errors import WrongBundleError as WrongBundleError
+    from .runtime.limits import Limits as Limits
+
+_HOME = {
+    "backend_names": "backends",
+    "Codec": "codec",
+    "FileInfo": "codec",
+    "PictureIdWarning": "codec",
+    "decode": "codec",
+    "info": "codec",
+    "load": "codec",
+    "load_for": "codec",
+    "CorruptError": "errors",
+    "ImageError": "errors",
+    "InternalError": "errors",
+    "LimitError": "errors",
+    "NicrtError": "errors",
+    "TruncatedError": "errors",
+    "UnsupportedError": "errors",
+    "WrongBundleError": "errors",
+    "Limits": "limits",
+}
+
+__all__ = [  # noqa: RUF022 - the order in which a reader needs them
+    "load", "load_for", "decode", "info", "Codec", "FileInfo", "Limits", "backend_names", "PictureIdWarning",
+    "NicrtError", "TruncatedError", "CorruptError", "UnsupportedError", "LimitError", "WrongBundleError", "ImageError",
+    "InternalError",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'nicrt' has no attribute {name!r}")
+    value = getattr(import_module(f".runtime.{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

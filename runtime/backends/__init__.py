@@ -1,0 +1,77 @@
+"""Graph backends: who runs a bundle's graphs, in which order of preference, and how an exact graph earns its place."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from ..bundle import Bundle
+from ..errors import UnsupportedError
+from .base import Backend, Executable
+from .proving import prove
+
+AUTO = "auto"
+
+
+def _onnxruntime(threads: int) -> Backend:
+    from .onnxruntime_cpu import OnnxRuntimeCpu
+
+    return OnnxRuntimeCpu(threads)
+
+
+# In order of preference. Each is tried for each graph; what cannot load it or fails its proofs is passed over.
+_BACKENDS: dict[str, Callable[[int], Backend]] = {"onnxruntime": _onnxruntime}
+
+
+def backend_names() -> list[str]:
+    return [AUTO, *_BACKENDS]
+
+
+class GraphSet:
+    """The graphs of one bundle, loaded when first run. Safe to use from many threads."""
+
+    def __init__(self, bundle: Bundle, backends: list[Backend]) -> None:
+        self._bundle = bundle
+        self._backends = backends
+        self._loaded: dict[str, tuple[Executable, str]] = {}
+        self._locks = {name: threading.Lock() for name in bundle.manifest.graphs}
+        self.refusals: dict[str, list[str]] = {}
+
+    @classmethod
+    def open(cls, bundle: Bundle, backend: str, threads: int) -> GraphSet:
+        """backend: "auto" or a name of `backend_names()`. Raises ValueError for another name."""
+        if backend != AUTO and backend not in _BACKENDS:
+            raise ValueError(f"unknown backend {backend!r}; there are: {', '.join(backend_names())}")
+        chosen = _BACKENDS.values() if backend == AUTO else [_BACKENDS[backend]]
+        return cls(bundle, [make(threads) for make in chosen])
+
+    def get(self, name: str) -> Executable:
+        """The graph, ready to run. Raises UnsupportedError when no backend can be trusted with it."""
+        with self._locks[name]:
+            if name not in self._loaded:
+                self._loaded[name] = self._load(name)
+            return self._loaded[name][0]
+
+    def report(self) -> dict[str, str]:
+        """Graph → backend that runs it, for the graphs loaded so far."""
+        return {name: backend for name, (_, backend) in self._loaded.items()}
+
+    def _load(self, name: str) -> tuple[Executable, str]:
+        graph = self._bundle.manifest.graphs[name]
+        data = self._bundle.graph_bytes(name)
+        refusals = []
+        for backend in self._backends:
+            try:
+                executable = backend.load(graph, data)
+                if graph.exact:
+                    prove(graph, executable, backend.identity())
+            except UnsupportedError as error:
+                refusals.append(f"{backend.name}: {error}")
+                continue
+            if refusals:
+                self.refusals[name] = refusals
+            return executable, backend.name
+        raise UnsupportedError(f"no backend can run graph {name!r} of this bundle: {'; '.join(refusals)}")
+
+
+__all__ = ["AUTO", "Backend", "Executable", "GraphSet", "backend_names"]

@@ -1,0 +1,33 @@
+"""What a backend must offer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..manifest import Graph
+
+Array = npt.NDArray[np.generic[Any]]
+
+
+class Executable(Protocol):
+    """One graph, ready to run from any thread."""
+
+    def run(self, inputs: Mapping[str, Array], outputs: list[str]) -> list[Array]:
+        """Inputs by port name → the named outputs. Raises InternalError when the backend fails."""
+        ...
+
+
+class Backend(Protocol):
+    name: str
+
+    def load(self, graph: Graph, data: bytes) -> Executable:
+        """Raises UnsupportedError when this backend cannot run the graph."""
+        ...
+
+    def identity(self) -> str:
+        """What decides its arithmetic (library, version, device): a proof holds for one identity."""
+        ...

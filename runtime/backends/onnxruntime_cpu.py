@@ -1,0 +1,84 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from ..errors import InternalError, UnsupportedError
+from ..manifest import Graph
+from .base import Array
+
+OPTIMIZATION_LEVELS = ("disabled", "basic", "extended", "layout", "all")
+
+
+class _Session:
+    def __init__(self, session: object) -> None:
+        self._session = session
+
+    def run(self, inputs: Mapping[str, Array], outputs: list[str]) -> list[Array]:
+        try:
+            return self._session.run(outputs, dict(inputs))  # type: ignore[attr-defined,no-any-return]
+        except Exception as error:  # ONNX Runtime raises many unrelated types
+            raise InternalError(f"ONNX Runtime failed: {_first_line(error)}") from error
+
+
+class OnnxRuntimeCpu:
+    """threads: of one graph. optimization: one of OPTIMIZATION_LEVELS; symbols are the same at each, which the tests
+    show.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, threads: int, optimization: str = "all") -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise UnsupportedError("ONNX Runtime is not installed: pip install 'nicrt[cpu]' (or onnxruntime)") from None
+        self._library = onnxruntime
+        levels = onnxruntime.GraphOptimizationLevel
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        options.graph_optimization_level = {
+            "disabled": levels.ORT_DISABLE_ALL,
+            "basic": levels.ORT_ENABLE_BASIC,
+            "extended": levels.ORT_ENABLE_EXTENDED,
+            "layout": levels.ORT_ENABLE_LAYOUT,
+            "all": levels.ORT_ENABLE_ALL,
+        }[optimization]
+        # spinning threads steal the core from the entropy coder, and from other jobs
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._options = options
+        self._optimization = optimization
+
+    def load(self, graph: Graph, data: bytes) -> _Session:
+        try:
+            session = self._library.InferenceSession(data, self._options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise UnsupportedError(f"ONNX Runtime cannot load it: {_first_line(error)}") from error
+        inputs, outputs = ({port.name for port in ports} for ports in (session.get_inputs(), session.get_outputs()))
+        if inputs != set(graph.inputs) or outputs != set(graph.outputs):
+            raise UnsupportedError("the ports of the ONNX model are not those of the manifest")
+        return _Session(session)
+
+    def identity(self) -> str:
+        return f"onnxruntime {self._library.__version__} cpu {self._optimization} {_processor()}"
+
+
+@lru_cache(1)
+def _processor() -> str:
+    """Model and features of the processor: a library picks its kernels by them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    keep = ("model name", "flags", "Features", "CPU part")
+    return "; ".join(dict.fromkeys(line for line in lines if line.startswith(keep)))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

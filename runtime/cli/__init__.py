@@ -1,0 +1,48 @@
+"""The `nicrt` command. Heavy modules are imported by the command that needs them: start-up time is latency too."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ..errors import NicrtError
+from .options import EXIT_USAGE, parser
+
+EXIT_INTERRUPTED = 130
+
+
+def _dispatch(options: argparse.Namespace) -> int:
+    if options.command == "encode":
+        from .encode import run
+    elif options.command == "decode":
+        from .decode import run
+    elif options.command == "export":
+        from .export import run
+    else:
+        from .inspect import run
+    return run(options)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    grammar = parser()
+    options = grammar.parse_args(argv)
+    if options.version:
+        from importlib.metadata import version
+
+        print(f"nicrt {version('nicrt')}")
+        return 0
+    if options.command is None:
+        grammar.print_help()
+        return EXIT_USAGE
+    try:
+        return _dispatch(options)
+    except NicrtError as error:
+        print(f"nicrt: {error}", file=sys.stderr)
+        return error.exit_code
+    except ValueError as error:
+        print(f"nicrt: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED

@@ -1,0 +1,17 @@
+"""`nicrt export`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import UnsupportedError
+
+
+def run(options: argparse.Namespace) -> int:
+    try:
+        from nicrt.export.cli import export_family
+    except ImportError as error:
+        raise UnsupportedError(f"exporting needs PyTorch: pip install 'nicrt[export]' ({error})") from None
+    export_family(options.family, Path(options.checkpoint), Path(options.output))
+    return 0

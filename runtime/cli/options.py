@@ -1,0 +1,153 @@
+"""The command line's grammar, and what several commands read from it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from ..limits import DEFAULT_LIMITS, MAX_WORKERS, Limits, cpu_count
+
+EPILOG = """\
+exit codes: 0 done, 1 another failure, 2 wrong usage, 3 partial picture written (--partial), 4 truncated, 5 corrupt,
+6 unsupported, 7 over a limit, 8 wrong or missing bundle, 9 picture or file not readable or writable, 10 internal error.
+With several inputs the first failure decides. `-` stands for standard input or output.
+"""
+
+EXIT_USAGE = 2
+
+Commands = Any  # argparse keeps the type of add_subparsers' result private
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers a wrong call in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"nicrt: {message} (see {self.prog} --help)\n")
+
+
+def limits_of(options: argparse.Namespace) -> Limits:
+    return Limits(options.max_pixels, options.max_memory << 20, options.max_header, options.max_stages)
+
+
+def threads_of(options: argparse.Namespace) -> int:
+    """Threads for one file. Raises ValueError for a total beyond MAX_WORKERS."""
+    threads: int = options.threads or max(1, cpu_count() // options.jobs)
+    if threads * options.jobs > MAX_WORKERS:
+        raise ValueError(f"--jobs {options.jobs} x --threads {threads} is over {MAX_WORKERS}")
+    return threads
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    whole = _Parser(
+        prog="nicrt",
+        description="Learned image compression, as files.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    whole.add_argument("--version", action="store_true", help="print the version and stop")
+    commands = whole.add_subparsers(dest="command", metavar="COMMAND")
+    for add in (_add_encode, _add_decode, _add_info, _add_verify, _add_bundles, _add_export):
+        add(commands)
+    return whole
+
+
+def _number(low: float, high: float, kind: type[int] | type[float]) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not in {low}..{high}")
+        return value
+
+    return parse
+
+
+def _add_encode(commands: Commands) -> None:
+    encode = commands.add_parser(
+        "encode",
+        help="pictures → .nic files",
+        description="Encode pictures of any type that Pillow reads: nicrt encode IN OUT.nic, or IN... FOLDER",
+    )
+    encode.add_argument("paths", nargs="+", metavar="IN... OUT")
+    encode.add_argument("-q", "--quality", type=_number(0, 100, float), default=50.0, help="0..100 (default: 50)")
+    encode.add_argument(
+        "-e",
+        "--effort",
+        type=_number(1, 9, int),
+        default=5,
+        help="1 fast .. 5 the bundle's best single pass (default) .. 9 iterative",
+    )
+    encode.add_argument(
+        "--lanes",
+        choices=("compact", "balanced", "parallel"),
+        default="compact",
+        help="fewest bytes (default) .. most parallel to decode",
+    )
+    _add_work(encode)
+
+
+def _add_decode(commands: Commands) -> None:
+    decode = commands.add_parser(
+        "decode",
+        help=".nic files → pictures",
+        description="Decode to the type that OUT's name says: nicrt decode IN.nic OUT.png, or IN.nic... FOLDER",
+    )
+    decode.add_argument("paths", nargs="+", metavar="IN.nic... OUT")
+    decode.add_argument("--format", help="type of the pictures in a folder (default: png) or on standard output (ppm)")
+    decode.add_argument(
+        "--partial", action="store_true", help="of a truncated file, write the stages that are there (exit code 3)"
+    )
+    decode.add_argument("--stage", type=_number(1, 64, int), help="stop after this stage")
+    decode.add_argument("--strict", action="store_true", help="refuse other float graphs and backend fallbacks")
+    _add_work(decode)
+
+
+def _add_info(commands: Commands) -> None:
+    info = commands.add_parser("info", help="what a .nic file or a bundle holds")
+    info.add_argument("path", metavar="FILE|BUNDLE")
+    info.add_argument("--json", action="store_true")
+    _add_limits(info)
+
+
+def _add_verify(commands: Commands) -> None:
+    verify = commands.add_parser("verify", help="check .nic files without making pixels")
+    verify.add_argument("paths", nargs="+", metavar="FILE")
+    _add_work(verify)
+
+
+def _add_bundles(commands: Commands) -> None:
+    commands.add_parser("bundles", help="list the codec bundles that are found")
+
+
+def _add_export(commands: Commands) -> None:
+    export = commands.add_parser("export", help="trained checkpoint → codec bundle (needs the `export` extra)")
+    export.add_argument("family", metavar="FAMILY")
+    export.add_argument("--checkpoint", required=True, metavar="FILE")
+    export.add_argument("-o", "--output", required=True, metavar="FOLDER")
+
+
+def _add_work(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-b", "--bundle", help="codec bundle: a name (see `nicrt bundles`) or a folder")
+    command.add_argument("--backend", default="auto", help="who runs the graphs (default: auto)")
+    workers = _number(1, MAX_WORKERS, int)
+    command.add_argument("--jobs", type=workers, default=1, help="files at a time (default: 1)")
+    command.add_argument("--threads", type=workers, help="threads per file (default: processors / jobs)")
+    command.add_argument("--quiet", action="store_true", help="only errors on standard error")
+    _add_limits(command)
+
+
+def _add_limits(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("limits")
+    count = _number(1, 2**40, int)
+    defaults = DEFAULT_LIMITS
+    for flag, default, text in (
+        ("--max-pixels", defaults.pixels, "pixels of a picture"),
+        ("--max-memory", defaults.memory_bytes >> 20, "MiB that one picture may need, by estimate"),
+        ("--max-header", defaults.header_bytes, "bytes of a .nic header"),
+        ("--max-stages", defaults.stages, "stages (layers) of a file"),
+    ):
+        group.add_argument(flag, type=count, default=default, metavar="N", help=f"{text} (default: {default})")

@@ -1,0 +1,354 @@
+"""The public Python API: load a codec bundle, encode and decode with it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from nicrt import _core
+
+from .backends import AUTO, GraphSet
+from .bundle import Bundle, find, find_by_symbol_id
+from .errors import CorruptError, LimitError, TruncatedError, UnsupportedError, WrongBundleError
+from .interpreter import Interpreter
+from .limits import DEFAULT_LIMITS, MAX_WORKERS, Limits, cpu_count
+from .manifest import Variant
+from .pictures import from_array
+from .plan import check_parameters, default_parameters, estimated_bytes, rounds
+
+Pixels = npt.NDArray[np.uint8]
+Buffer = bytes | bytearray | memoryview
+
+# Symbols per lane of the entropy coder: fewer bytes, or more lanes that work side by side
+LANES = {"compact": 8192, "balanced": 2048, "parallel": 512}
+DEFAULT_QUALITY = 50.0
+DEFAULT_EFFORT = 5
+SINGLE_PASS_EFFORT = 6  # above it, encoding iterates
+
+
+class PictureIdWarning(UserWarning):
+    """The file's float graphs are not the bundle's: the symbols are right, pixels may differ slightly."""
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """What a .nic file says of itself, without any bundle. Sizes in bytes and pixels.
+
+    complete_stages: stages whose bytes are all there (fewer than `stages` in a truncated file).
+    stream_bytes: per stage, the bytes of each stream.
+    """
+
+    width: int
+    height: int
+    bytes: int
+    total_bytes: int
+    header_bytes: int
+    symbol_id: str
+    picture_id: str
+    tile_size: int
+    parameters: list[list[int]]
+    stages: int
+    complete_stages: int
+    segments: int
+    stream_bytes: list[list[int]]
+
+    @property
+    def bpp(self) -> float:
+        """Bits per pixel of the whole file."""
+        return 8 * self.total_bytes / (self.width * self.height)
+
+
+def _parse(data: Buffer, limits: Limits) -> _core.File:
+    return _core.parse(data, limits.header_bytes, limits.pixels, limits.stages)
+
+
+def info(data: Buffer, *, limits: Limits = DEFAULT_LIMITS) -> FileInfo:
+    """Read the header of a .nic file; the payload may be missing. Raises NicrtError as `Codec.decode` does."""
+    file = _parse(data, limits)
+    return FileInfo(
+        width=file.width,
+        height=file.height,
+        bytes=len(data),
+        total_bytes=file.total_size,
+        header_bytes=file.header_size,
+        symbol_id=file.symbol_id.hex(),
+        picture_id=file.picture_id.hex(),
+        tile_size=file.tile_size,
+        parameters=[list(values) for values in file.parameters],
+        stages=len(file.stages),
+        complete_stages=file.complete_stages(len(data)),
+        segments=sum(stream.segment_count for stage in file.stages for stream in stage),
+        stream_bytes=[[stream.size for stream in stage] for stage in file.stages],
+    )
+
+
+@contextmanager
+def _memory_as_limit() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise LimitError("not enough memory for this picture on this machine") from None
+
+
+class Codec:
+    """A codec bundle ready to encode and decode; made by `nicrt.load`. One Codec serves many threads at once."""
+
+    def __init__(self, bundle: Bundle, *, threads: int, backend: str, limits: Limits) -> None:
+        self._bundle = bundle
+        self._limits = limits
+        self._threads = threads
+        self._graphs = GraphSet.open(bundle, backend, threads)
+        self._lock = threading.Lock()
+        self._interpreters: dict[str, Interpreter] = {}
+
+    @property
+    def name(self) -> str:
+        """Name of the bundle."""
+        return self._bundle.manifest.name
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle's manifest and files."""
+        return self._bundle
+
+    @property
+    def backends(self) -> dict[str, str]:
+        """Graph → backend that runs it, for the graphs used so far."""
+        return self._graphs.report()
+
+    @property
+    def fallbacks(self) -> dict[str, list[str]]:
+        """Graph → why a preferred backend was passed over."""
+        return dict(self._graphs.refusals)
+
+    def encode(
+        self,
+        picture: npt.ArrayLike,
+        *,
+        quality: float = DEFAULT_QUALITY,
+        effort: int = DEFAULT_EFFORT,
+        lanes: str = "compact",
+        parameters: Mapping[str, int] | None = None,
+        tile: int | None = None,
+    ) -> bytes:
+        """Encode one picture → the bytes of a .nic file.
+
+        picture: uint8, uint16 or float (0..1) array [height, width, 3] or [height, width], sRGB.
+        quality: 0 (smallest) .. 100 (best). effort: 1 (fastest) .. 9. lanes: "compact" (smallest), "balanced",
+        "parallel" (fastest to decode on a GPU). parameters: values of the program's parameters, over those that
+        `quality` sets. tile: tile edge in pixels, 0 for none; None for the bundle's.
+        Raises ValueError or TypeError for arguments out of range, LimitError for too large a picture, UnsupportedError
+        for what the bundle cannot do.
+        """
+        if lanes not in LANES:
+            raise ValueError(f"lanes is one of {', '.join(LANES)}, not {lanes!r}")
+        _check_effort(effort)
+        pixels = from_array(picture)
+        height, width = pixels.shape[:2]
+        name, variant, values = self._choose(quality, parameters or {})
+        check_parameters(variant.program, values, self._limits)
+        self._check_size(variant, values, (height, width))
+        tile = max(stage.tile for stage in variant.program.stages) if tile is None else tile
+        if tile < 0 or any(tile % stage.align for stage in variant.program.stages):
+            raise ValueError(f"tile {tile} is not a multiple of the bundle's {variant.program.stages[0].align} pixels")
+        with _memory_as_limit():
+            streams = self._interpreter(name).encode(
+                pixels, values, tile=tile, symbols_per_lane=LANES[lanes], effort=effort
+            )
+            return _core.write(
+                bytes.fromhex(variant.symbol_id),
+                bytes.fromhex(variant.picture_id),
+                width,
+                height,
+                tile,
+                [values[p.name] for p in variant.program.parameters],
+                streams,
+            )
+
+    def decode(self, data: Buffer, *, stage: int | None = None, partial: bool = False, strict: bool = False) -> Pixels:
+        """Decode a .nic file → uint8 array [height, width, 3], sRGB.
+
+        stage: stop after this stage (from 1). partial: of a truncated file, decode the whole stages that are there.
+        strict: refuse a file whose float graphs are not the bundle's, and any fallback to a less preferred backend.
+        Raises TruncatedError, CorruptError, UnsupportedError, LimitError or WrongBundleError; never returns a wrong
+        picture.
+        """
+        pixels = self._run(data, stage=stage, partial=partial, strict=strict, pixels=True)
+        assert pixels is not None
+        return pixels
+
+    def verify(self, data: Buffer) -> FileInfo:
+        """Check all of a file but its pixels: container, ids, checksums, entropy decoding. Raises as `decode` does."""
+        self._run(data, stage=None, partial=False, strict=False, pixels=False)
+        return info(data, limits=self._limits)
+
+    def same_pixels(self, file: FileInfo) -> bool:
+        """Whether the file was made with the very float graphs of this bundle."""
+        found = self._bundle.variant_of(file.symbol_id)
+        return found is not None and found[1].picture_id == file.picture_id
+
+    def _run(self, data: Buffer, *, stage: int | None, partial: bool, strict: bool, pixels: bool) -> Pixels | None:
+        file = _parse(data, self._limits)
+        found = self._bundle.variant_of(file.symbol_id.hex())
+        if found is None:
+            raise WrongBundleError(
+                f"the file was made with codec bundle {file.symbol_id.hex()}, not with {self.name!r}; "
+                "leave the bundle out to have it found, or install that bundle"
+            )
+        name, variant = found
+        stages = _stages_to_run(file, len(data), stage, partial)
+        values = self._read_parameters(file, variant)
+        self._check_size(variant, values, (file.height, file.width))
+        expected = sum(1 for _ in rounds(variant.program, values, (file.height, file.width)))
+        if expected != len(file.stages):
+            raise CorruptError(f"the file has {len(file.stages)} stages, its program {expected}")
+        if pixels:
+            self._check_picture_id(file, variant, strict)
+        with _memory_as_limit():
+            shown = self._interpreter(name).decode(file, data, values, stages=stages, pixels=pixels)
+        if strict and self._graphs.refusals:
+            graph, reasons = next(iter(self._graphs.refusals.items()))
+            raise UnsupportedError(f"graph {graph!r} fell back to another backend: {reasons[0]}")
+        return shown
+
+    def _check_picture_id(self, file: _core.File, variant: Variant, strict: bool) -> None:
+        if file.picture_id.hex() == variant.picture_id:
+            return
+        message = (
+            f"the file was made with another version of bundle {self.name!r} (picture id {file.picture_id.hex()}, here "
+            f"{variant.picture_id}): the pixels may differ slightly"
+        )
+        if strict:
+            raise WrongBundleError(message)
+        warnings.warn(message, PictureIdWarning, stacklevel=4)
+
+    def _interpreter(self, variant: str) -> Interpreter:
+        with self._lock:
+            if variant not in self._interpreters:
+                program = self._bundle.manifest.variants[variant].program
+                self._interpreters[variant] = Interpreter(self._bundle, program, self._graphs, self._threads)
+            return self._interpreters[variant]
+
+    def _choose(self, quality: float, overrides: Mapping[str, int]) -> tuple[str, Variant, dict[str, list[int]]]:
+        """Variant and parameters for a quality: the points around it, interpolated when they are of one variant."""
+        if not 0 <= quality <= 100:
+            raise ValueError(f"quality is 0..100, not {quality}")
+        points = self._bundle.manifest.quality
+        below = max((p for p in points if p.quality <= quality), key=lambda p: p.quality, default=points[0])
+        above = min((p for p in points if p.quality >= quality), key=lambda p: p.quality, default=points[-1])
+        span = above.quality - below.quality
+        weight = (quality - below.quality) / span if span else 0.0
+        nearest = above if weight > 0.5 else below
+        variant = self._bundle.manifest.variants[nearest.variant]
+        values = default_parameters(variant.program)
+        for key, value in nearest.parameters.items():
+            if below.variant == above.variant and key in below.parameters and key in above.parameters:
+                value = round(below.parameters[key] * (1 - weight) + above.parameters[key] * weight)
+            values[key] = [value]
+        for key, value in overrides.items():
+            if key not in values:
+                raise ValueError(f"bundle {self.name!r} has no parameter {key!r}; it has {', '.join(values)}")
+            values[key] = [int(value)]
+        return nearest.variant, variant, values
+
+    def _read_parameters(self, file: _core.File, variant: Variant) -> dict[str, list[int]]:
+        names = [p.name for p in variant.program.parameters]
+        if len(names) != len(file.parameters):
+            raise CorruptError(f"the file sets {len(file.parameters)} parameters, its program has {len(names)}")
+        values = dict(zip(names, (list(v) for v in file.parameters), strict=True))
+        try:
+            check_parameters(variant.program, values, self._limits)
+        except ValueError as error:
+            raise CorruptError(f"the file's parameters do not fit its program: {error}") from None
+        return values
+
+    def _check_size(self, variant: Variant, values: Mapping[str, list[int]], size: tuple[int, int]) -> None:
+        if size[0] * size[1] > self._limits.pixels:
+            raise LimitError(
+                f"the picture has {size[1]} x {size[0]} pixels, more than the limit of {self._limits.pixels} "
+                "(--max-pixels, Limits.pixels)"
+            )
+        needed = estimated_bytes(
+            variant.program, self._bundle.manifest.graphs, list(rounds(variant.program, values, size))
+        )
+        if needed > self._limits.memory_bytes:
+            raise LimitError(
+                f"the picture needs about {needed >> 20} MiB, more than the limit of "
+                f"{self._limits.memory_bytes >> 20} MiB (--max-memory, Limits.memory_bytes)"
+            )
+
+
+def _check_effort(effort: int) -> None:
+    if not 1 <= effort <= 9:
+        raise ValueError(f"effort is 1..9, not {effort}")
+    if effort > SINGLE_PASS_EFFORT:
+        raise UnsupportedError(f"effort {effort} (iterative encoding) is not there yet; use 1 to {SINGLE_PASS_EFFORT}")
+
+
+def _stages_to_run(file: _core.File, size: int, stage: int | None, partial: bool) -> int:
+    """How many stages to decode; refuses a file that ends before them."""
+    wanted = len(file.stages) if stage is None else stage
+    if not 1 <= wanted <= len(file.stages):
+        raise ValueError(f"the file has stages 1 to {len(file.stages)}, not {stage}")
+    complete = file.complete_stages(size)
+    if stage is None and not (partial and complete < wanted):
+        file.check_complete(size)
+    if complete >= wanted:
+        return wanted
+    if partial and complete:
+        return complete
+    raise TruncatedError(f"the file ends after {size} of {file.total_size} bytes, before its first stage is complete")
+
+
+def load(
+    name_or_path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    backend: str = AUTO,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Codec:
+    """Open a codec bundle by name ("shallow"; NICRT_BUNDLE_PATH adds places) or by the path of its folder.
+
+    threads: for graphs and entropy coder, None for all processors. backend: "auto" or one of `nicrt.backend_names()`.
+    Raises UnsupportedError when there is no such bundle, it is not valid, or the backend is not installed.
+    """
+    threads = cpu_count() if threads is None else threads
+    if not 1 <= threads <= MAX_WORKERS:
+        raise ValueError(f"threads is 1..{MAX_WORKERS}, not {threads}")
+    return Codec(Bundle.open(find(name_or_path)), threads=threads, backend=backend, limits=limits)
+
+
+def load_for(
+    data: Buffer, *, threads: int | None = None, backend: str = AUTO, limits: Limits = DEFAULT_LIMITS
+) -> Codec:
+    """Open the bundle that a .nic file was made with, found by the file's symbol id. Raises WrongBundleError if there
+    is none.
+    """
+    symbol = _parse(data, limits).symbol_id.hex()
+    folder = find_by_symbol_id(symbol)
+    if folder is None:
+        raise WrongBundleError(
+            f"the file was made with codec bundle {symbol}, which is not installed; "
+            "put its folder into NICRT_BUNDLE_PATH"
+        )
+    return load(folder, threads=threads, backend=backend, limits=limits)
+
+
+_loaded: dict[str, Codec] = {}
+_loaded_lock = threading.Lock()
+
+
+def decode(data: Buffer) -> Pixels:
+    """Decode a .nic file with the bundle that its id names → uint8 [height, width, 3]. Keeps the bundle loaded."""
+    symbol = _parse(data, DEFAULT_LIMITS).symbol_id.hex()
+    with _loaded_lock:
+        codec = _loaded.get(symbol)
+        if codec is None:
+            codec = _loaded[symbol] = load_for(data)
+    return codec.decode(data)

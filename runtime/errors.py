@@ -1,0 +1,66 @@
+"""Every error that nicrt raises on purpose.
+
+    NicrtError
+    ├── TruncatedError      the data ends too early: more input may help
+    ├── CorruptError        the bytes are damaged
+    ├── UnsupportedError    not a .nic file, or something this version cannot do
+    ├── LimitError          larger than a limit that the caller can raise
+    ├── WrongBundleError    the file was made with another codec bundle
+    ├── ImageError          the input picture cannot be read or the output not written
+    └── InternalError       a defect in nicrt
+
+Mistakes of the caller (a wrong type, a quality of 200) are ValueError and TypeError. `exit_code` is what the command
+line ends with; `Code` in cpp_ext/include/nicrt/status.hpp is the same list in C++.
+"""
+
+from __future__ import annotations
+
+
+class NicrtError(Exception):
+    """Base of all errors; the message is one line for a person and says what to do where there is something to do."""
+
+    exit_code = 1
+
+
+class TruncatedError(NicrtError):
+    exit_code = 4
+
+
+class CorruptError(NicrtError):
+    exit_code = 5
+
+
+class UnsupportedError(NicrtError):
+    exit_code = 6
+
+
+class LimitError(NicrtError):
+    exit_code = 7
+
+
+class WrongBundleError(NicrtError):
+    exit_code = 8
+
+
+class ImageError(NicrtError):
+    exit_code = 9
+
+
+class InternalError(NicrtError):
+    exit_code = 10
+
+
+_FROM_STATUS: dict[int, type[Exception]] = {
+    1: TruncatedError,
+    2: CorruptError,
+    3: UnsupportedError,
+    4: LimitError,
+    5: WrongBundleError,
+    6: ValueError,
+    7: InternalError,
+}
+
+
+def from_status(code: int, message: str) -> Exception:
+    """The exception for a C++ status; called by nicrt._core when a call fails."""
+    return _FROM_STATUS.get(code, InternalError)(message)

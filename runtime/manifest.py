@@ -1,0 +1,188 @@
+"""The manifest of a codec bundle: types that are its schema, and the checks that types cannot say.
+
+A bundle is a directory: `manifest.json` (this), the ONNX graphs and the entropy tables it names. The JSON Schema
+beside this file (`manifest.schema.json`) is generated from these types; a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from .errors import UnsupportedError
+
+BUNDLE_FORMAT = 1
+MAX_MANIFEST_BYTES = 1 << 20
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+FilePath = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)?$")]
+Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+Positive = Annotated[int, Meta(ge=1, le=1 << 24)]
+DType = Literal["float32", "float16", "int32", "int64", "uint8"]
+
+# A dimension is a number, or a symbol with a factor: "64h" is 64 * h. Ports that share a symbol are related by it.
+DIMENSION = re.compile(r"^([1-9][0-9]{0,6})?([a-z]+)$")
+Dimension = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=DIMENSION.pattern)]
+
+
+class _Strict(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
+    pass
+
+
+class Port(_Strict):
+    """One input or output of a graph. `range` (inclusive) is required for the integer inputs of exact graphs: the bound
+    under which the graph is exact."""
+
+    dtype: DType
+    dims: list[Dimension]
+    range: tuple[Int32, Int32] | None = None
+
+
+class Proof(_Strict):
+    """A test vector of an exact graph: inputs from `nicrt.runtime.proofs`, SHA-256 of the integer outputs in port
+    order.
+    """
+
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1)]
+    sizes: dict[str, Positive]
+    sha256: Digest
+
+
+class Graph(_Strict):
+    """An ONNX file. `digest` is over its parameters in a fixed order, never over the file's bytes: two exports of one
+    model differ in metadata, and a lowering of an exact graph to other operators must keep the id.
+    `workspace_bytes_per_pixel`: what the graph needs besides its ports, an upper bound from the sizes of its
+    tensors."""
+
+    file: FilePath
+    sha256: Digest
+    digest: Digest
+    inputs: dict[Name, Port]
+    outputs: dict[Name, Port]
+    exact: bool = False
+    encoder: bool = False
+    in_loop: bool = False
+    proofs: list[Proof] = []
+    macs_per_pixel: float | None = None
+    workspace_bytes_per_pixel: float | None = None
+
+
+class Tables(_Strict):
+    """The entropy tables (safetensors): per group G the arrays `G.low` int16 [T], `G.shift` uint8 [T], `G.size` int32
+    [T], `G.frequency` uint16 [sum of sizes], and for `by: channel` also `G.channel` int32 [sets, channels]."""
+
+    file: FilePath
+    sha256: Digest
+
+
+class Parameter(_Strict):
+    """A number, or a list of them, that a file sets. `length` makes it a list of that many."""
+
+    name: Name
+    min: Int32
+    max: Int32
+    default: Int32
+    length: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    sizes: bool = False
+
+
+class Entropy(_Strict, tag="entropy", tag_field="op"):
+    """Code the integer tensor `out` of `channels` x ceil(height / stride) x ceil(width / stride) with the tables of a
+    group: the channel's own (`by` "channel"), or the one that the index tensor `by` names at each place."""
+
+    out: Name
+    channels: Annotated[int, Meta(ge=1, le=4096)]
+    stride: Annotated[int, Meta(ge=1, le=1024)]
+    tables: Name
+    by: str
+    set: Name | None = None
+
+
+class Run(_Strict, tag="graph", tag_field="op", rename={"inputs": "in", "outputs": "out"}):
+    """Run a graph. `inputs`: port -> tensor, `$parameter` or `@x` (the picture, encoder only); `outputs`: port ->
+    tensor. `enc`: only when encoding. `effort`: level -> graph with the same ports, the highest level not above the
+    asked one."""
+
+    graph: Name
+    inputs: dict[Name, str]
+    outputs: dict[Name, Name]
+    enc: bool = False
+    effort: dict[Annotated[str, Meta(pattern="^[1-9]$")], Name] = {}
+
+
+class Stage(_Strict):
+    """Steps that end in something to show. `align`: the stage's picture is padded to multiples of it. `tile`: default
+    tile edge in pixels, 0 for none. `halo`: pixels around a tile on which its pixels depend, None if the graphs do not
+    say. `each`: one round per item of that list of sizes, the picture size of the round being the item's."""
+
+    align: Annotated[int, Meta(ge=1, le=1024)]
+    steps: list[Entropy | Run]
+    show: Run | Name
+    each: Name | None = None
+    tile: Annotated[int, Meta(ge=0, le=1 << 20)] = 0
+    halo: Annotated[int, Meta(ge=0, le=1 << 16)] | None = None
+
+
+class Program(_Strict):
+    parameters: list[Parameter]
+    stages: Annotated[list[Stage], Meta(min_length=1, max_length=64)]
+
+
+class Variant(_Strict):
+    symbol_id: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
+    picture_id: Annotated[str, Meta(pattern="^[0-9a-f]{8}$")]
+    program: Program
+
+
+class QualityPoint(_Strict):
+    """Where `quality` (0..100) leads. Between two points of one variant the parameters are interpolated linearly and
+    rounded.
+    """
+
+    quality: Annotated[float, Meta(ge=0, le=100)]
+    variant: Name
+    parameters: dict[Name, Int32] = {}
+
+
+class Manifest(_Strict):
+    bundle_format: int
+    name: Name
+    summary: str
+    license: str
+    color: Literal["sRGB"]
+    graphs: dict[Name, Graph]
+    tables: Tables
+    variants: dict[Name, Variant]
+    quality: list[QualityPoint]
+    provenance: dict[str, Any] = {}
+
+
+def decode(data: bytes) -> Manifest:
+    """Parse and check manifest bytes. Raises UnsupportedError, naming the place, for anything the schema does not
+    allow.
+    """
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise UnsupportedError(f"the manifest has {len(data)} bytes, more than {MAX_MANIFEST_BYTES}")
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise UnsupportedError(f"the bundle's manifest is not valid: {error}") from None
+    if manifest.bundle_format != BUNDLE_FORMAT:
+        raise UnsupportedError(
+            f"the bundle has format {manifest.bundle_format}; this nicrt reads format {BUNDLE_FORMAT}"
+        )
+    return manifest
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Manifest → JSON bytes, indented, the same for the same manifest."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def schema() -> bytes:
+    """The JSON Schema of manifest.json."""
+    return msgspec.json.format(msgspec.json.encode(msgspec.json.schema(Manifest)), indent=2) + b"\n"

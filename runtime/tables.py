@@ -1,0 +1,99 @@
+"""Entropy tables of a bundle: read, checked, turned into codebooks of the C++ coder."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from nicrt import _core
+
+from .errors import UnsupportedError
+
+MAX_TABLES_BYTES = 64 << 20
+MAX_TABLES_PER_STREAM = 256
+
+
+class TableGroup:
+    """One group of tables (see `nicrt.runtime.manifest.Tables` for the arrays)."""
+
+    def __init__(self, name: str, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        self._name = name
+        self._low = self._array(arrays, "low", np.int16)
+        self._shift = self._array(arrays, "shift", np.uint8)
+        self._size = self._array(arrays, "size", np.int32)
+        self._frequency = self._array(arrays, "frequency", np.uint16)
+        self._channel = self._array(arrays, "channel", np.int32, ndim=2) if f"{name}.channel" in arrays else None
+        count = len(self._size)
+        if len(self._low) != count or len(self._shift) != count or count == 0:
+            raise UnsupportedError(f"table group {name!r}: its arrays differ in length")
+        if self._size.min() < 2 or self._size.max() > 256 or int(self._size.sum()) != len(self._frequency):
+            raise UnsupportedError(f"table group {name!r}: its sizes do not match its frequencies")
+        if self._channel is not None and (
+            self._channel.size == 0 or self._channel.min() < 0 or self._channel.max() >= count
+        ):
+            raise UnsupportedError(f"table group {name!r}: a channel names a table that is not there")
+        self._start = np.concatenate([[0], np.cumsum(self._size)])
+        self._lock = threading.Lock()
+        self._codebooks: dict[int | None, tuple[_core.Codebook, npt.NDArray[np.uint8] | None]] = {}
+
+    def _array(
+        self, arrays: Mapping[str, npt.NDArray[np.generic]], key: str, dtype: type[np.generic], ndim: int = 1
+    ) -> npt.NDArray[np.generic]:
+        array = arrays.get(f"{self._name}.{key}")
+        if array is None or array.dtype != dtype or array.ndim != ndim:
+            raise UnsupportedError(f"table group {self._name!r}: array {key!r} is missing or of another type")
+        return np.ascontiguousarray(array)
+
+    @property
+    def count(self) -> int:
+        return len(self._size)
+
+    @property
+    def channel_sets(self) -> tuple[int, int] | None:
+        """(sets, channels) of the channel map, None for a group that is only used by index."""
+        return None if self._channel is None else (self._channel.shape[0], self._channel.shape[1])
+
+    def digest(self) -> str:
+        """Hex SHA-256 of what the group's streams see, whatever order or surplus the file has."""
+        used = np.arange(self.count) if self._channel is None else self._channel.ravel()
+        digest = hashlib.sha256(repr(None if self._channel is None else self._channel.shape).encode())
+        for table in used.tolist():
+            frequencies = self._frequency[self._start[table] : self._start[table + 1]].astype("<u2")
+            digest.update(f"{self._low[table]},{self._shift[table]},{len(frequencies)};".encode())
+            digest.update(frequencies.tobytes())
+        return digest.hexdigest()
+
+    def by_index(self) -> _core.Codebook:
+        """All tables, for an index tensor."""
+        return self._codebook(None)[0]
+
+    def by_channel(self, table_set: int) -> tuple[_core.Codebook, npt.NDArray[np.uint8]]:
+        """The distinct tables of one set, and the one of each channel: uint8 [channels]."""
+        codebook, channel = self._codebook(table_set)
+        assert channel is not None
+        return codebook, channel
+
+    def _codebook(self, table_set: int | None) -> tuple[_core.Codebook, npt.NDArray[np.uint8] | None]:
+        with self._lock:
+            if table_set not in self._codebooks:
+                self._codebooks[table_set] = self._build(table_set)
+            return self._codebooks[table_set]
+
+    def _build(self, table_set: int | None) -> tuple[_core.Codebook, npt.NDArray[np.uint8] | None]:
+        if table_set is None:
+            used, channel = np.arange(self.count), None
+        else:
+            assert self._channel is not None
+            used, inverse = np.unique(self._channel[table_set], return_inverse=True)
+            channel = inverse.astype(np.uint8)
+        if len(used) > MAX_TABLES_PER_STREAM:
+            raise UnsupportedError(f"table group {self._name!r}: {len(used)} tables in one stream, more than 256")
+        frequencies = [self._frequency[self._start[t] : self._start[t + 1]] for t in used.tolist()]
+        try:
+            codebook = _core.Codebook(self._low[used], self._shift[used], self._size[used], np.concatenate(frequencies))
+        except ValueError as error:
+            raise UnsupportedError(f"table group {self._name!r}: {error}") from None
+        return codebook, channel

@@ -1,0 +1,209 @@
+"""Checks of a bundle's manifest that its schema cannot say: names resolve, sizes fit, and no table index hangs on a
+float.
+
+The exactness check is a data-flow proof. A tensor is *exact* when it is an entropy output, or an integer output of an
+exact graph all of whose inputs are exact tensors, parameters or sizes. A table index must be exact; so the parse of a
+file cannot depend on floating-point arithmetic, on any device, whatever the float graphs do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .errors import UnsupportedError
+from .manifest import DIMENSION, Entropy, Graph, Manifest, Parameter, Program, Run, Stage
+from .tables import TableGroup
+
+INTEGERS = frozenset({"int32", "int64", "uint8"})
+PICTURE = "@x"
+BY_CHANNEL = "channel"
+MAX_INDEX_TABLES = 64  # so that 64 and more mean "not coded" in every table group that is used by index
+
+
+def _refuse(message: str) -> UnsupportedError:
+    return UnsupportedError(f"the bundle is not valid: {message}")
+
+
+@dataclass
+class _Scope:
+    """Tensors known at one point of the program."""
+
+    defined: set[str] = field(default_factory=set)  # when decoding
+    encoder: set[str] = field(default_factory=set)  # only when encoding
+    exact: set[str] = field(default_factory=set)
+    dtypes: dict[str, str] = field(default_factory=dict)
+
+
+class _ProgramCheck:
+    def __init__(self, program: Program, graphs: dict[str, Graph], groups: dict[str, TableGroup]) -> None:
+        self.program = program
+        self.graphs = graphs
+        self.groups = groups
+        self.parameters = {p.name: p for p in program.parameters}
+        self.scope = _Scope()
+
+    def run(self) -> None:
+        if len(self.parameters) != len(self.program.parameters):
+            raise _refuse("two parameters have one name")
+        for parameter in self.program.parameters:
+            _check_parameter(parameter)
+        for stage in self.program.stages:
+            self._stage(stage)
+
+    def _stage(self, stage: Stage) -> None:
+        if stage.each is not None:
+            parameter = self.parameters.get(stage.each)
+            if parameter is None or not parameter.sizes:
+                raise _refuse(f"a stage runs for each {stage.each!r}, which is not a list of sizes")
+        for step in stage.steps:
+            if isinstance(step, Entropy):
+                self._entropy(step, stage)
+            else:
+                self._run(step, encoding=step.enc)
+        if isinstance(stage.show, Run):
+            before = set(self.scope.defined)
+            self._run(stage.show, encoding=False)
+            outputs = list(stage.show.outputs.values())
+            self.scope.defined = before
+            if len(outputs) != 1:
+                raise _refuse("a `show` graph must have one output")
+            shown = outputs[0]
+        else:
+            shown = stage.show
+            if shown not in self.scope.defined:
+                raise _refuse(f"a stage shows {shown!r}, which is not there")
+        if self.scope.dtypes[shown] != "uint8":
+            raise _refuse(f"a stage shows {shown!r}, which is not uint8")
+
+    def _entropy(self, step: Entropy, stage: Stage) -> None:
+        if step.out not in self.scope.encoder and step.out not in self.scope.defined:
+            raise _refuse(f"no encoder step writes {step.out!r} before it is coded")
+        if self.scope.dtypes[step.out] != "int32":
+            raise _refuse(f"the symbols {step.out!r} are not int32")
+        if stage.tile % step.stride or stage.align % step.stride:
+            raise _refuse(f"stride {step.stride} of {step.out!r} does not divide the stage's align and tile")
+        group = self.groups.get(step.tables)
+        if group is None:
+            raise _refuse(f"there are no tables {step.tables!r}")
+        if step.by == BY_CHANNEL:
+            self._by_channel(step, group)
+        else:
+            if step.by not in self.scope.exact or step.by not in self.scope.defined:
+                raise _refuse(f"the table index {step.by!r} of {step.out!r} hangs on something that is not exact")
+            if self.scope.dtypes[step.by] != "uint8":
+                raise _refuse(f"the table index {step.by!r} is not uint8")
+            if group.count > MAX_INDEX_TABLES or step.set is not None:
+                raise _refuse(f"tables {step.tables!r} cannot be chosen by an index tensor")
+        self.scope.defined.add(step.out)
+        self.scope.encoder.discard(step.out)
+        self.scope.exact.add(step.out)
+
+    def _by_channel(self, step: Entropy, group: TableGroup) -> None:
+        sets_channels = group.channel_sets
+        if sets_channels is None or sets_channels[1] != step.channels:
+            raise _refuse(f"tables {step.tables!r} have no channel map for {step.channels} channels")
+        last_set = 0
+        if step.set is not None:
+            parameter = self.parameters.get(step.set)
+            if parameter is None or parameter.length is not None or parameter.sizes or parameter.min < 0:
+                raise _refuse(f"the table set {step.set!r} of {step.out!r} is not a number from 0 up")
+            last_set = parameter.max
+        if last_set >= sets_channels[0]:
+            raise _refuse(f"tables {step.tables!r} have {sets_channels[0]} sets, and a file may ask for {last_set}")
+
+    def _run(self, run: Run, *, encoding: bool) -> None:
+        graph = self._graph(run.graph)
+        for other in run.effort.values():
+            alternative = self._graph(other)
+            if (alternative.inputs, alternative.outputs) != (graph.inputs, graph.outputs) or not encoding:
+                raise _refuse(f"graph {other!r} cannot stand in for {run.graph!r}")
+        if graph.encoder and not encoding:
+            raise _refuse(f"encoder graph {run.graph!r} would run when decoding")
+        if set(run.inputs) != set(graph.inputs) or not set(run.outputs) <= set(graph.outputs):
+            raise _refuse(f"the ports of graph {run.graph!r} are not those of its step")
+        exact = graph.exact
+        for port, source in run.inputs.items():
+            exact &= self._source(source, graph.inputs[port].dtype, run.graph, encoding=encoding)
+        for port, name in run.outputs.items():
+            self._define(name, graph.outputs[port].dtype, exact=exact, encoding=encoding)
+
+    def _define(self, name: str, dtype: str, *, exact: bool, encoding: bool) -> None:
+        if encoding:
+            self.scope.encoder.add(name)
+            self.scope.defined.discard(name)
+        else:
+            self.scope.defined.add(name)
+            self.scope.encoder.discard(name)
+        if exact and dtype in INTEGERS and not encoding:
+            self.scope.exact.add(name)
+        else:
+            self.scope.exact.discard(name)
+        self.scope.dtypes[name] = dtype
+
+    def _graph(self, name: str) -> Graph:
+        graph = self.graphs.get(name)
+        if graph is None:
+            raise _refuse(f"there is no graph {name!r}")
+        return graph
+
+    def _source(self, source: str, dtype: str, graph: str, *, encoding: bool) -> bool:
+        """Check one input of a graph; whether it is exact."""
+        if source.startswith("@"):
+            if source != PICTURE or not encoding:
+                raise _refuse(f"graph {graph!r} takes {source!r}, which is not to be had there")
+            expected, exact = "float32", False
+        elif source.startswith("$"):
+            if source[1:] not in self.parameters:
+                raise _refuse(f"graph {graph!r} takes parameter {source!r}, which is not there")
+            expected, exact = "int32", True
+        else:
+            known = source in self.scope.defined or (encoding and source in self.scope.encoder)
+            if not known:
+                raise _refuse(f"graph {graph!r} takes {source!r}, which is not there")
+            expected, exact = self.scope.dtypes[source], source in self.scope.exact
+        if expected != dtype:
+            raise _refuse(f"graph {graph!r} takes {source!r} as {dtype}, but it is {expected}")
+        return exact
+
+
+def _check_parameter(parameter: Parameter) -> None:
+    if not parameter.min <= parameter.default <= parameter.max:
+        raise _refuse(f"the default of parameter {parameter.name!r} is outside its range")
+    if parameter.sizes and parameter.length is not None:
+        raise _refuse(f"parameter {parameter.name!r} is both a list of sizes and of numbers")
+
+
+def _check_graph(name: str, graph: Graph) -> None:
+    if not graph.inputs or not graph.outputs:
+        raise _refuse(f"graph {name!r} has no inputs or no outputs")
+    if not graph.exact:
+        return
+    if graph.encoder or not graph.proofs:
+        raise _refuse(f"exact graph {name!r} is for the encoder only or has no proof vectors")
+    symbols = {m[2] for port in graph.inputs.values() for d in port.dims if (m := DIMENSION.match(str(d)))}
+    if any(set(proof.sizes) != symbols for proof in graph.proofs):
+        raise _refuse(f"a proof vector of graph {name!r} does not name its sizes")
+    for port_name, port in graph.inputs.items():
+        if port.dtype not in INTEGERS or port.range is None or port.range[0] > port.range[1]:
+            raise _refuse(f"input {port_name!r} of exact graph {name!r} needs an integer type and a range")
+
+
+def check_manifest(manifest: Manifest, groups: dict[str, TableGroup]) -> None:
+    """Raise UnsupportedError for the first thing in the manifest that does not hold."""
+    for name, graph in manifest.graphs.items():
+        _check_graph(name, graph)
+    if not manifest.variants or not manifest.quality:
+        raise _refuse("it has no variants or no quality points")
+    for variant in manifest.variants.values():
+        _ProgramCheck(variant.program, manifest.graphs, groups).run()
+    qualities = [point.quality for point in manifest.quality]
+    if qualities != sorted(set(qualities)):
+        raise _refuse("its quality points do not rise")
+    for point in manifest.quality:
+        variant_of_point = manifest.variants.get(point.variant)
+        if variant_of_point is None:
+            raise _refuse(f"quality {point.quality} names variant {point.variant!r}, which is not there")
+        parameters = {p.name: p for p in variant_of_point.program.parameters}
+        for key, value in point.parameters.items():
+            if key not in parameters or not parameters[key].min <= value <= parameters[key].max:
+                raise _refuse(f"quality {point.quality} sets {key!r} to {value}, which its program does not allow")
