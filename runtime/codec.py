@@ -16,14 +16,13 @@ from nicrt import _core
 from .backends import AUTO, GraphSet
 from .bundle import Bundle, find, find_by_symbol_id
 from .errors import CorruptError, LimitError, TruncatedError, UnsupportedError, WrongBundleError
-from .interpreter import Interpreter
+from .interpreter import Buffer, Interpreter, Watch
 from .limits import DEFAULT_LIMITS, MAX_WORKERS, Limits, cpu_count
 from .manifest import Variant
 from .pictures import from_array
 from .plan import check_parameters, default_parameters, estimated_bytes, rounds
 
 Pixels = npt.NDArray[np.uint8]
-Buffer = bytes | bytearray | memoryview
 
 # Symbols per lane of the entropy coder: fewer bytes, or more lanes that work side by side
 LANES = {"compact": 8192, "balanced": 2048, "parallel": 512}
@@ -179,21 +178,38 @@ class Codec:
         Raises TruncatedError, CorruptError, UnsupportedError, LimitError or WrongBundleError; never returns a wrong
         picture.
         """
-        pixels = self._run(data, stage=stage, partial=partial, strict=strict, pixels=True)
+        pixels = self._run(data, stage=stage, partial=partial, strict=strict)
         assert pixels is not None
         return pixels
 
     def verify(self, data: Buffer) -> FileInfo:
         """Check all of a file but its pixels: container, ids, checksums, entropy decoding. Raises as `decode` does."""
-        self._run(data, stage=None, partial=False, strict=False, pixels=False)
+        self._run(data, pixels=False)
         return info(data, limits=self._limits)
+
+    def symbols(self, data: Buffer) -> list[npt.NDArray[np.int32]]:
+        """The symbols of every stream of a file, [channels, height, width] each, in file order. Raises as `decode`
+        does.
+        """
+        found: list[npt.NDArray[np.int32]] = []
+        self._run(data, pixels=False, watch=lambda _, symbols: found.append(symbols))
+        return found
 
     def same_pixels(self, file: FileInfo) -> bool:
         """Whether the file was made with the very float graphs of this bundle."""
         found = self._bundle.variant_of(file.symbol_id)
         return found is not None and found[1].picture_id == file.picture_id
 
-    def _run(self, data: Buffer, *, stage: int | None, partial: bool, strict: bool, pixels: bool) -> Pixels | None:
+    def _run(
+        self,
+        data: Buffer,
+        *,
+        stage: int | None = None,
+        partial: bool = False,
+        strict: bool = False,
+        pixels: bool = True,
+        watch: Watch | None = None,
+    ) -> Pixels | None:
         file = _parse(data, self._limits)
         found = self._bundle.variant_of(file.symbol_id.hex())
         if found is None:
@@ -211,7 +227,7 @@ class Codec:
         if pixels:
             self._check_picture_id(file, variant, strict)
         with _memory_as_limit():
-            shown = self._interpreter(name).decode(file, data, values, stages=stages, pixels=pixels)
+            shown = self._interpreter(name).decode(file, data, values, stages=stages, pixels=pixels, watch=watch)
         if strict and self._graphs.refusals:
             graph, reasons = next(iter(self._graphs.refusals.items()))
             raise UnsupportedError(f"graph {graph!r} fell back to another backend: {reasons[0]}")

@@ -23,30 +23,44 @@ class NicrtError(Exception):
 
 
 class TruncatedError(NicrtError):
+    """The data ends too early: more input may help."""
+
     exit_code = 4
 
 
 class CorruptError(NicrtError):
+    """The bytes are damaged."""
+
     exit_code = 5
 
 
 class UnsupportedError(NicrtError):
+    """Not a .nic file or bundle, or something that this version cannot do."""
+
     exit_code = 6
 
 
 class LimitError(NicrtError):
+    """Larger than a limit that the caller can raise."""
+
     exit_code = 7
 
 
 class WrongBundleError(NicrtError):
+    """Made with another codec bundle."""
+
     exit_code = 8
 
 
 class ImageError(NicrtError):
+    """A picture or file that cannot be read or written."""
+
     exit_code = 9
 
 
 class InternalError(NicrtError):
+    """A defect in nicrt, or a library that failed."""
+
     exit_code = 10
 
 

@@ -6,7 +6,7 @@ entropy step reads its tensor (and zeroes what is not coded) where decoding writ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +22,9 @@ from .pictures import resample
 from .plan import Parameters, Round, rounds
 from .validate import BY_CHANNEL, PICTURE
 
+Buffer = bytes | bytearray | memoryview
 Picture = npt.NDArray[np.float32]
+Watch = Callable[[Entropy, npt.NDArray[np.int32]], None]  # sees the symbols of every stream, zeros where not coded
 
 
 @dataclass
@@ -35,9 +37,10 @@ class _Job:
     picture: Picture | None = None
     effort: int = 0
     symbols_per_lane: int = 0
-    data: bytes | memoryview = b""
+    data: Buffer = b""
     streams: list[_core.Stream] = field(default_factory=list)  # of the round, when decoding
     encoded: list[_core.EncodedStream] = field(default_factory=list)  # of the round, when encoding
+    watch: Watch | None = None
 
     @property
     def encoding(self) -> bool:
@@ -55,10 +58,17 @@ class Interpreter:
         self._threads = threads
 
     def encode(
-        self, picture: Picture, parameters: Parameters, *, tile: int, symbols_per_lane: int, effort: int
+        self,
+        picture: Picture,
+        parameters: Parameters,
+        *,
+        tile: int,
+        symbols_per_lane: int,
+        effort: int,
+        watch: Watch | None = None,
     ) -> list[list[_core.EncodedStream]]:
         """picture: float32 [height, width, 3] in [0, 1] → the streams of each round."""
-        job = _Job(parameters, tile, picture=picture, effort=effort, symbols_per_lane=symbols_per_lane)
+        job = _Job(parameters, tile, picture=picture, effort=effort, symbols_per_lane=symbols_per_lane, watch=watch)
         stages = []
         for item in rounds(self._program, parameters, (picture.shape[0], picture.shape[1])):
             job.encoded = []
@@ -67,11 +77,19 @@ class Interpreter:
         return stages
 
     def decode(
-        self, file: _core.File, data: bytes | memoryview, parameters: Parameters, *, stages: int, pixels: bool = True
+        self,
+        file: _core.File,
+        data: Buffer,
+        parameters: Parameters,
+        *,
+        stages: int,
+        pixels: bool = True,
+        watch: Watch | None = None,
     ) -> npt.NDArray[np.uint8] | None:
-        """Run the first `stages` rounds and show the last of them: uint8 [height, width, 3], or None without `pixels`
-        (then graphs run only as far as the streams need them)."""
-        job = _Job(parameters, file.tile_size, data=data)
+        """Run the first `stages` rounds and show the last of them: uint8 [height, width, 3], or None without
+        `pixels`.
+        """
+        job = _Job(parameters, file.tile_size, data=data, watch=watch)
         last: Round | None = None
         for item, streams in zip(
             rounds(self._program, parameters, (file.height, file.width)), file.stages, strict=True
@@ -127,7 +145,7 @@ class Interpreter:
         job.encoded.append(
             _core.encode_stream(codebook, symbols, index, job.tile // step.stride, job.symbols_per_lane, self._threads)
         )
-        job.tensors[step.out] = symbols[None]
+        self._finish(step, symbols, job)
 
     def _read(self, step: Entropy, item: Round, job: _Job) -> None:
         shape = item.shape(step)
@@ -139,7 +157,12 @@ class Interpreter:
         symbols = _core.decode_stream(
             codebook, index, shape, job.tile // step.stride, job.data, job.streams.pop(0), self._threads
         )
+        self._finish(step, symbols, job)
+
+    def _finish(self, step: Entropy, symbols: npt.NDArray[np.int32], job: _Job) -> None:
         job.tensors[step.out] = symbols[None]
+        if job.watch is not None:
+            job.watch(step, symbols)
 
     def _run(self, run: Run, item: Round, job: _Job) -> None:
         name = run.graph

@@ -29,7 +29,7 @@ DIMENSION = re.compile(r"^([1-9][0-9]{0,6})?([a-z]+)$")
 Dimension = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=DIMENSION.pattern)]
 
 
-class _Strict(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
+class _Strict(Struct, forbid_unknown_fields=True, omit_defaults=True):
     pass
 
 
@@ -186,3 +186,7 @@ def encode(manifest: Manifest) -> bytes:
 def schema() -> bytes:
     """The JSON Schema of manifest.json."""
     return msgspec.json.format(msgspec.json.encode(msgspec.json.schema(Manifest)), indent=2) + b"\n"
+
+
+if __name__ == "__main__":
+    print(schema().decode(), end="")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ MAX_TABLES_PER_STREAM = 256
 class TableGroup:
     """One group of tables (see `nicrt.runtime.manifest.Tables` for the arrays)."""
 
-    def __init__(self, name: str, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
+    def __init__(self, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         self._name = name
         self._low = self._array(arrays, "low", np.int16)
         self._shift = self._array(arrays, "shift", np.uint8)
@@ -40,8 +41,8 @@ class TableGroup:
         self._codebooks: dict[int | None, tuple[_core.Codebook, npt.NDArray[np.uint8] | None]] = {}
 
     def _array(
-        self, arrays: Mapping[str, npt.NDArray[np.generic]], key: str, dtype: type[np.generic], ndim: int = 1
-    ) -> npt.NDArray[np.generic]:
+        self, arrays: Mapping[str, npt.NDArray[Any]], key: str, dtype: type[np.generic], ndim: int = 1
+    ) -> npt.NDArray[Any]:
         array = arrays.get(f"{self._name}.{key}")
         if array is None or array.dtype != dtype or array.ndim != ndim:
             raise UnsupportedError(f"table group {self._name!r}: array {key!r} is missing or of another type")

@@ -24,6 +24,7 @@ _BACKENDS: dict[str, Callable[[int], Backend]] = {"onnxruntime": _onnxruntime}
 
 
 def backend_names() -> list[str]:
+    """Names that `load` takes as `backend`; "auto" tries them in order."""
     return [AUTO, *_BACKENDS]
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from ..manifest import Graph
 
-Array = npt.NDArray[np.generic[Any]]
+Array = npt.NDArray[Any]
 
 
 class Executable(Protocol):

@@ -30,10 +30,10 @@ def jobs_of(paths: Sequence[str], suffix: str) -> list[Job]:
     if len(paths) < 2:
         raise ValueError("an input and an output are needed")
     *sources, target = paths
-    into_folder = target != STANDARD and (len(sources) > 1 or target.endswith(("/", os.sep)) or Path(target).is_dir())
-    if not into_folder:
-        if len(sources) > 1:
-            raise ValueError("several inputs need a folder as output")
+    folder = Path(target).is_dir() or target.endswith(("/", os.sep))
+    if len(sources) > 1 and not folder and (target == STANDARD or Path(target).suffix):
+        raise ValueError(f"several inputs need a folder as output, and {target} is none")
+    if len(sources) == 1 and not folder:
         return [Job(sources[0], target)]
     if STANDARD in sources:
         raise ValueError("standard input has no name for a file in a folder; name the output file")

@@ -1,0 +1,28 @@
+// The parts of nicrt._core, each registering its classes and functions.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <memory>
+
+#include "nicrt/codebook.hpp"
+#include "nicrt/container.hpp"
+
+namespace nicrt::python {
+
+/// nicrt._core.Codebook
+struct PyCodebook {
+    std::shared_ptr<const Codebook> tables;
+};
+
+/// nicrt._core.Stream: part of a parsed file, which it keeps alive.
+struct PyStream {
+    std::shared_ptr<const File> file;
+    const Stream* stream = nullptr;
+};
+
+void register_segment(nanobind::module_& module);
+void register_container(nanobind::module_& module);
+void register_stream(nanobind::module_& module);
+
+}  // namespace nicrt::python

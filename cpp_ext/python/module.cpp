@@ -1,0 +1,8 @@
+#include "bindings.hpp"
+
+NB_MODULE(_core, module) {
+    module.doc() = "The C++ core of nicrt: entropy coder, streams and container (cpp_ext/FORMAT.md).";
+    nicrt::python::register_segment(module);
+    nicrt::python::register_container(module);
+    nicrt::python::register_stream(module);
+}

@@ -1,0 +1,103 @@
+"""Types of the C++ core; the docstrings are in cpp_ext/python/*.cpp."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Buffer
+
+class Codebook:
+    def __init__(
+        self,
+        low: NDArray[np.int16],
+        shift: NDArray[np.uint8],
+        sizes: NDArray[np.int32],
+        frequencies: NDArray[np.uint16],
+    ) -> None: ...
+    def __len__(self) -> int: ...
+
+class EncodedStream:
+    @property
+    def coded(self) -> int: ...
+    @property
+    def segments(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+
+class Stream:
+    @property
+    def tile_count(self) -> int: ...
+    @property
+    def segment_count(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def lanes(self) -> dict[int, int]: ...
+
+class File:
+    @property
+    def symbol_id(self) -> bytes: ...
+    @property
+    def picture_id(self) -> bytes: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def tile_size(self) -> int: ...
+    @property
+    def parameters(self) -> list[list[int]]: ...
+    @property
+    def stages(self) -> list[list[Stream]]: ...
+    @property
+    def header_size(self) -> int: ...
+    @property
+    def total_size(self) -> int: ...
+    def complete_stages(self, size: int) -> int: ...
+    def check_complete(self, size: int) -> None: ...
+    def check_segments(self, data: Buffer, stages: int | None = None) -> None: ...
+
+def encode_segment(
+    codebook: Codebook, table_ids: NDArray[np.uint8], symbols: NDArray[np.int16], lanes: int
+) -> bytes: ...
+def decode_segment(
+    codebook: Codebook,
+    table_ids: NDArray[np.uint8],
+    segment: Buffer,
+    lanes: int,
+    isa: str = "best",
+    path: str = "automatic",
+    out: NDArray[np.int16] | None = None,
+) -> NDArray[np.int16]: ...
+def isas() -> list[str]: ...
+def crc32c(data: Buffer, crc: int = 0) -> int: ...
+def parse(
+    data: Buffer, max_header_bytes: int = 1048576, max_pixels: int = 67108864, max_stages: int = 64
+) -> File: ...
+def encode_stream(
+    codebook: Codebook,
+    symbols: NDArray[np.int32],
+    index: NDArray[np.uint8],
+    tile: int,
+    symbols_per_lane: int,
+    threads: int,
+) -> EncodedStream: ...
+def decode_stream(
+    codebook: Codebook,
+    index: NDArray[np.uint8],
+    shape: tuple[int, int, int],
+    tile: int,
+    data: Buffer,
+    stream: Stream,
+    threads: int,
+    out: NDArray[np.int32] | None = None,
+) -> NDArray[np.int32]: ...
+def write(
+    symbol_id: bytes,
+    picture_id: bytes,
+    width: int,
+    height: int,
+    tile_size: int,
+    parameters: Sequence[Sequence[int]],
+    stages: Sequence[Sequence[EncodedStream]],
+) -> bytes: ...

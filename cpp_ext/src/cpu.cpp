@@ -1,0 +1,45 @@
+#include "cpu.hpp"
+
+#include "segment_impl.hpp"
+
+namespace nicrt {
+namespace {
+
+Cpu detect() {
+    Cpu found;
+#ifdef NICRT_X86
+    __builtin_cpu_init();
+    found.sse42 = __builtin_cpu_supports("sse4.2");
+    found.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
+    found.avx512 = found.avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                   __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2");
+#endif
+    return found;
+}
+
+}  // namespace
+
+const Cpu& cpu() {
+    static const Cpu found = detect();
+    return found;
+}
+
+bool isa_available(Isa isa) {
+    switch (isa) {
+        case Isa::best:
+        case Isa::scalar: return true;
+        case Isa::avx2: return cpu().avx2;
+        case Isa::avx512: return cpu().avx512;
+    }
+    return false;
+}
+
+Isa resolve_isa(Isa isa) {
+    if (isa != Isa::best) return isa;
+    if (cpu().avx512) return Isa::avx512;
+    if (cpu().avx2) return Isa::avx2;
+    return Isa::scalar;
+}
+
+}  // namespace nicrt

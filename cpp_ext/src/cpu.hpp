@@ -1,0 +1,19 @@
+// What the processor offers, asked once.
+#pragma once
+
+// The x86 paths use GCC's and Clang's target attributes; every other build has the portable ones only.
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define NICRT_X86 1
+#endif
+
+namespace nicrt {
+
+struct Cpu {
+    bool sse42 = false;
+    bool avx2 = false;    ///< AVX2, BMI2 and POPCNT
+    bool avx512 = false;  ///< AVX-512 F, BW, VL, DQ, VBMI and VBMI2, besides the above
+};
+
+[[nodiscard]] const Cpu& cpu();
+
+}  // namespace nicrt

@@ -1,0 +1,53 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nicrt
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"  # development data beside the checkout; tests that need it skip without
+PICTURES = ROOT / "tests" / "pictures"
+GOLDEN = ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Proof marks of this run are its own: every proof runs once."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("NICRT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def codec() -> nicrt.Codec:
+    return nicrt.load("shallow", threads=2)
+
+
+@pytest.fixture(scope="session")
+def harbour() -> np.ndarray:
+    """uint8 [160, 240, 3], a photograph."""
+    return np.asarray(Image.open(PICTURES / "harbour.png").convert("RGB"))
+
+
+@pytest.fixture(scope="session")
+def kodak() -> list[Path]:
+    files = sorted((SHARED / "data" / "kodak").glob("*.png"))
+    if not files:
+        pytest.skip("needs the Kodak pictures in ../shared/data")
+    return files
+
+
+@pytest.fixture(scope="session")
+def small_file(codec: nicrt.Codec, harbour: np.ndarray) -> bytes:
+    """A .nic file of a few hundred bytes: 40 x 24 pixels."""
+    return codec.encode(harbour[60:84, 100:140], quality=20)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """dB between two uint8 pictures."""
+    error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))

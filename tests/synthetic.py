@@ -1,0 +1,228 @@
+"""Small codec bundles made from hand-written graphs, to exercise the program language without any trained model.
+
+`layered` uses all of it: two stages, the second one `each` over a list of sizes, table sets, an exact graph that makes
+the table index and skips symbols, `effort`, parameters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+from nicrt.runtime import manifest as m
+from nicrt.runtime.ids import picture_id, symbol_id
+from nicrt.runtime.proofs import outputs_sha256, proof_inputs
+from nicrt.runtime.tables import TableGroup
+from onnx import TensorProto, helper, numpy_helper
+
+TYPES = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32, "uint8": TensorProto.UINT8}
+
+
+def laplace_table(scale: float, reach: int) -> np.ndarray:
+    """12-bit frequencies of a two-sided geometric law on -reach..reach and the escape."""
+    weight = np.exp(-np.abs(np.arange(-reach, reach + 1)) / scale)
+    weight = np.append(weight / weight.sum() * 0.999, 0.001)
+    frequency = np.maximum(1, np.floor(weight * (4096 - len(weight)))).astype(np.int64)
+    frequency[reach] += 4096 - frequency.sum()
+    return frequency.astype(np.uint16)
+
+
+def table_arrays(name: str, scales: list[float], channel: list[list[int]] | None) -> dict[str, np.ndarray]:
+    tables = [laplace_table(scale, min(100, math.ceil(6 * scale) + 1)) for scale in scales]
+    arrays = {
+        f"{name}.low": np.array([-(len(t) - 2) // 2 for t in tables], np.int16),
+        f"{name}.shift": np.array([1 if scale > 10 else 0 for scale in scales], np.uint8),
+        f"{name}.size": np.array([len(t) for t in tables], np.int32),
+        f"{name}.frequency": np.concatenate(tables),
+    }
+    if channel is not None:
+        arrays[f"{name}.channel"] = np.array(channel, np.int32)
+    return arrays
+
+
+def onnx_bytes(
+    nodes: list[onnx.NodeProto], inputs: dict[str, m.Port], outputs: dict[str, m.Port], constants: dict[str, np.ndarray]
+) -> bytes:
+    def ports(of: dict[str, m.Port]) -> list[onnx.ValueInfoProto]:
+        return [helper.make_tensor_value_info(n, TYPES[p.dtype], [str(d) for d in p.dims]) for n, p in of.items()]
+
+    initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "g", ports(inputs), ports(outputs), initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def port(dtype: str, *dims: int | str, low: int | None = None, high: int | None = None) -> m.Port:
+    return m.Port(dtype=dtype, dims=list(dims), range=None if low is None else (low, high))  # type: ignore[arg-type]
+
+
+Parts = tuple[list[onnx.NodeProto], dict[str, m.Port], dict[str, m.Port], dict[str, np.ndarray]]
+
+
+def graph_analysis(step: float, rounding: str = "Round") -> Parts:
+    """@x [1,3,4h,4w] → y int32 [1,3,h,w]: block means in units of `step` grey levels."""
+    nodes = [
+        helper.make_node("AveragePool", ["x"], ["mean"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Mul", ["mean", "scale"], ["scaled"]),
+        helper.make_node(rounding, ["scaled"], ["rounded"]),
+        helper.make_node("Cast", ["rounded"], ["y"], to=TensorProto.INT32),
+    ]
+    inputs = {"x": port("float32", 1, 3, "4h", "4w")}
+    outputs = {"y": port("int32", 1, 3, "h", "w")}
+    return nodes, inputs, outputs, {"scale": np.float32(255 / step)}
+
+
+def graph_index() -> Parts:
+    """Exact: y → min(|y|, 3), and 64 (not coded) where that is below `floor`."""
+    nodes = [
+        helper.make_node("Abs", ["y"], ["magnitude"]),
+        helper.make_node("Min", ["magnitude", "top"], ["clipped"]),
+        helper.make_node("Less", ["clipped", "floor"], ["below"]),
+        helper.make_node("Where", ["below", "skip", "clipped"], ["chosen"]),
+        helper.make_node("Cast", ["chosen"], ["index"], to=TensorProto.UINT8),
+    ]
+    inputs = {"y": port("int32", 1, 3, "h", "w", low=-32768, high=32767), "floor": port("int32", 1, low=0, high=4)}
+    outputs = {"index": port("uint8", 1, 3, "h", "w")}
+    return nodes, inputs, outputs, {"top": np.int32(3), "skip": np.int32(64)}
+
+
+def graph_show(step: float) -> Parts:
+    """y [1,3,h,w] → uint8 [1,4h,4w,3]: blocks of the mean."""
+    ones = np.ones((3, 1, 4, 4), np.float32)
+    nodes = [
+        helper.make_node("Cast", ["y"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["float", "scale"], ["scaled"]),
+        helper.make_node("ConvTranspose", ["scaled", "ones"], ["wide"], kernel_shape=[4, 4], strides=[4, 4], group=3),
+        helper.make_node("Clip", ["wide", "zero", "white"], ["clipped"]),
+        helper.make_node("Transpose", ["clipped"], ["nhwc"], perm=[0, 2, 3, 1]),
+        helper.make_node("Cast", ["nhwc"], ["picture"], to=TensorProto.UINT8),
+    ]
+    inputs = {"y": port("int32", 1, 3, "h", "w")}
+    outputs = {"picture": port("uint8", 1, "4h", "4w", 3)}
+    constants = {"scale": np.float32(step), "ones": ones, "zero": np.float32(0), "white": np.float32(255)}
+    return nodes, inputs, outputs, constants
+
+
+def layered_program() -> m.Program:
+    """Stage 1: y at the picture's size. Stage 2, per layer: u coded by channel, t coded by an index made of u."""
+
+    def code(out: str, by: str, tables: str, table_set: str | None = None) -> m.Entropy:
+        return m.Entropy(out=out, channels=3, stride=4, tables=tables, by=by, set=table_set)
+
+    def run(graph: str, inputs: dict[str, str], outputs: dict[str, str], **options: object) -> m.Run:
+        return m.Run(graph=graph, inputs=inputs, outputs=outputs, **options)  # type: ignore[arg-type]
+
+    base = m.Stage(
+        align=8,
+        tile=32,
+        steps=[
+            run("analysis", {"x": "@x"}, {"y": "y"}, enc=True, effort={"1": "analysis_floor", "5": "analysis"}),
+            code("y", "channel", "base", "set"),
+        ],
+        show=run("show", {"y": "y"}, {"picture": "shown"}),
+    )
+    layer = m.Stage(
+        align=8,
+        each="layers",
+        steps=[
+            run("coarse", {"x": "@x"}, {"y": "u"}, enc=True),
+            code("u", "channel", "base"),
+            run("index", {"y": "u", "floor": "$floor"}, {"index": "which"}),
+            run("fine", {"x": "@x"}, {"y": "t"}, enc=True),
+            code("t", "which", "layer"),
+            run("show_fine", {"y": "t"}, {"picture": "pixels"}),
+        ],
+        show="pixels",
+    )
+    parameters = [
+        m.Parameter(name="layers", min=1, max=1 << 20, default=1, sizes=True),
+        m.Parameter(name="set", min=0, max=1, default=0),
+        m.Parameter(name="floor", min=0, max=4, default=0),
+    ]
+    return m.Program(parameters=parameters, stages=[base, layer])
+
+
+LAYERED_GRAPHS = {
+    "analysis": graph_analysis(8),
+    "analysis_floor": graph_analysis(8, "Floor"),
+    "coarse": graph_analysis(64),
+    "fine": graph_analysis(4),
+    "index": graph_index(),
+    "show": graph_show(8),
+    "show_fine": graph_show(4),
+}
+
+
+def write_bundle(
+    folder: Path, name: str, parts: dict[str, Parts], program: m.Program, arrays: dict[str, np.ndarray]
+) -> Path:
+    """Write a bundle whose only variant is `program`; exact graphs get proofs from ONNX Runtime itself."""
+    from safetensors.numpy import save
+
+    (folder / "graphs").mkdir(parents=True)
+    graphs = {}
+    for key, (nodes, inputs, outputs, constants) in parts.items():
+        data = onnx_bytes(nodes, inputs, outputs, constants)
+        (folder / "graphs" / f"{key}.onnx").write_bytes(data)
+        sha256 = hashlib.sha256(data).hexdigest()
+        graphs[key] = m.Graph(
+            file=f"graphs/{key}.onnx",
+            sha256=sha256,
+            digest=sha256,
+            inputs=inputs,
+            outputs=outputs,
+            exact=key == "index",
+            encoder="y" in outputs,
+        )
+    graphs["index"] = _with_proof(graphs["index"], folder)
+    data = save(arrays)
+    (folder / "tables.safetensors").write_bytes(data)
+    groups = {group: TableGroup(group, arrays) for group in {key.rpartition(".")[0] for key in arrays}}
+    manifest = m.Manifest(
+        bundle_format=m.BUNDLE_FORMAT,
+        name=name,
+        summary="hand-written graphs for tests",
+        license="Apache-2.0",
+        color="sRGB",
+        graphs=graphs,
+        tables=m.Tables(file="tables.safetensors", sha256=hashlib.sha256(data).hexdigest()),
+        variants={
+            "only": m.Variant(
+                symbol_id=symbol_id(program, graphs, groups),
+                picture_id=picture_id(program, graphs),
+                program=program,
+            )
+        },
+        quality=[
+            m.QualityPoint(quality=0.0, variant="only", parameters={"floor": 4}),
+            m.QualityPoint(quality=100.0, variant="only", parameters={"floor": 0}),
+        ],
+    )
+    (folder / "manifest.json").write_bytes(m.encode(manifest))
+    return folder
+
+
+def _with_proof(graph: m.Graph, folder: Path) -> m.Graph:
+    import msgspec
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(folder / graph.file)
+    proofs = []
+    for seed, sizes in ((1, {"h": 1, "w": 1}), (2, {"h": 3, "w": 5})):
+        proof = m.Proof(seed=seed, sizes=sizes, sha256="0" * 64)
+        outputs = dict(zip(graph.outputs, session.run(None, proof_inputs(graph, proof)), strict=True))
+        proofs.append(msgspec.structs.replace(proof, sha256=outputs_sha256(graph, outputs)))
+    return msgspec.structs.replace(graph, proofs=proofs)
+
+
+def layered(folder: Path) -> Path:
+    """Write the `layered` bundle into `folder`."""
+    arrays = {
+        **table_arrays("base", [0.5, 2.0, 12.0], [[0, 1, 2], [2, 1, 1]]),
+        **table_arrays("layer", [0.6, 3.0, 8.0, 30.0], None),
+    }
+    return write_bundle(folder, "layered", LAYERED_GRAPHS, layered_program(), arrays)

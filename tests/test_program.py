@@ -1,0 +1,135 @@
+"""The program language, by a bundle of hand-written graphs whose every symbol and pixel NumPy can predict."""
+
+from __future__ import annotations
+
+import nicrt
+import numpy as np
+import pytest
+import synthetic
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from nicrt import _core
+from nicrt.runtime.interpreter import Interpreter
+from nicrt.runtime.pictures import from_array, resample
+
+Size = tuple[int, int]
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory: pytest.TempPathFactory) -> nicrt.Codec:
+    return nicrt.load(synthetic.layered(tmp_path_factory.mktemp("bundles") / "layered"), threads=1)
+
+
+def encode_layers(
+    codec: nicrt.Codec, picture: np.ndarray, sizes: list[Size], floor: int = 0, table_set: int = 0, effort: int = 5
+) -> bytes:
+    """Encode with the list of sizes that `Codec.encode` has no argument for."""
+    variant = codec.bundle.manifest.variants["only"]
+    values = {"layers": [side for size in sizes for side in size], "set": [table_set], "floor": [floor]}
+    interpreter = Interpreter(codec.bundle, variant.program, codec._graphs, 1)
+    streams = interpreter.encode(from_array(picture), values, tile=32, symbols_per_lane=64, effort=effort)
+    height, width = picture.shape[:2]
+    ids = bytes.fromhex(variant.symbol_id), bytes.fromhex(variant.picture_id)
+    return _core.write(*ids, width, height, 32, list(values.values()), streams)
+
+
+def blocks(picture: np.ndarray, size: Size, step: float, floor: bool = False) -> np.ndarray:
+    """What graph_analysis makes: float64 [3, h, w]."""
+    pixels = resample(from_array(picture), size).astype(np.float64)
+    pad = [(0, -side % 8) for side in size]
+    padded = np.pad(pixels, [*pad, (0, 0)], mode="edge")
+    height, width = padded.shape[:2]
+    means = padded.reshape(height // 4, 4, width // 4, 4, 3).mean(axis=(1, 3)).transpose(2, 0, 1) * (255 / step)
+    return np.floor(means) if floor else np.rint(means)
+
+
+def shown(symbols: np.ndarray, size: Size, step: float) -> np.ndarray:
+    wide = np.clip(symbols * step, 0, 255).repeat(4, axis=1).repeat(4, axis=2)
+    return wide.transpose(1, 2, 0)[: size[0], : size[1]].astype(np.uint8)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    size=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    layers=st.lists(st.tuples(st.integers(1, 70), st.integers(1, 70)), max_size=4),
+    floor=st.integers(0, 4),
+    table_set=st.integers(0, 1),
+    effort=st.integers(1, 6),
+)
+def test_every_stage_shows_what_numpy_predicts(
+    codec: nicrt.Codec, size: Size, layers: list[Size], floor: int, table_set: int, effort: int
+) -> None:
+    smooth = np.add.outer(np.arange(size[0]) * 3, np.arange(size[1]) * 2)[:, :, None] + np.array([0, 40, 90])
+    picture = (smooth % 256).astype(np.uint8)
+    data = encode_layers(codec, picture, layers, floor, table_set, effort)
+
+    tolerance = 8  # one symbol: the graph's float32 mean may fall on the other side of a half
+    base = shown(blocks(picture, size, 8, floor=effort < 5), size, 8)
+    assert np.abs(codec.decode(data, stage=1).astype(int) - base).max() <= tolerance
+    for number, layer in enumerate(layers):
+        index = np.minimum(np.abs(blocks(picture, layer, 64)), 3)
+        symbols = np.where(index < floor, 0, blocks(picture, layer, 4))
+        got = codec.decode(data, stage=number + 2).astype(int)
+        wrong = np.abs(got - shown(symbols, layer, 4)) > 4
+        assert wrong.mean() <= 0.05  # places where u itself fell on the other side
+    assert codec.decode(data).shape[:2] == (layers[-1] if layers else size)
+
+
+def test_partial_decoding_of_a_truncated_file(codec: nicrt.Codec, harbour: np.ndarray) -> None:
+    layers = [(40, 60), (80, 120)]
+    data = encode_layers(codec, harbour, layers)
+    whole = nicrt.info(data)
+    first = whole.header_bytes + sum(whole.stream_bytes[0])
+    second = first + sum(whole.stream_bytes[1])
+    for size in (whole.header_bytes, first - 1):
+        with pytest.raises(nicrt.TruncatedError):
+            codec.decode(data[:size], partial=True)
+    for size in (first, second - 1, second, len(data) - 1):
+        stages = 1 if size < second else 2
+        with pytest.raises(nicrt.TruncatedError):
+            codec.decode(data[:size])
+        assert nicrt.info(data[:size]).complete_stages == stages
+        np.testing.assert_array_equal(codec.decode(data[:size], partial=True), codec.decode(data, stage=stages))
+        np.testing.assert_array_equal(codec.decode(data[:size], stage=stages), codec.decode(data, stage=stages))
+
+
+def test_stages_must_be_those_of_the_program(codec: nicrt.Codec, harbour: np.ndarray) -> None:
+    variant = codec.bundle.manifest.variants["only"]
+    ids = bytes.fromhex(variant.symbol_id), bytes.fromhex(variant.picture_id)
+    values = {"layers": [40, 60], "set": [0], "floor": [0]}
+    streams = Interpreter(codec.bundle, variant.program, codec._graphs, 1).encode(
+        from_array(harbour), values, tile=32, symbols_per_lane=64, effort=5
+    )
+    parameters = list(values.values())
+
+    def write(parameters: list[list[int]], stages: list[list[_core.EncodedStream]], tile: int = 32) -> bytes:
+        return _core.write(*ids, 240, 160, tile, parameters, stages)
+
+    codec.decode(write(parameters, streams))
+    for bad in (
+        write(parameters, streams[:1]),
+        write(parameters, [*streams, streams[0]]),
+        write(parameters, [streams[1], streams[0]]),
+        write(parameters, [streams[0], streams[1][:1]]),
+        write(parameters, [streams[0], [*streams[1], streams[1][0]]]),
+        write(parameters, streams, tile=64),
+        write(parameters, streams, tile=30),
+        write(parameters[:2], streams),
+        write([[40, 60], [2], [0]], streams),
+        write([[40], [0], [0]], streams),
+        write([[40, 0], [0], [0]], streams),
+        write([[40, 60], [0, 0], [0]], streams),
+        write([[1 << 25, 60], [0], [0]], streams),
+    ):
+        with pytest.raises(nicrt.CorruptError):
+            codec.decode(bad)
+
+
+def test_values_outside_an_exact_graphs_range_are_refused(codec: nicrt.Codec) -> None:
+    from nicrt.runtime.interpreter import _check_ranges
+
+    graph = codec.bundle.manifest.graphs["index"]
+    fine = {"y": np.zeros((1, 3, 2, 2), np.int32), "floor": np.array([4], np.int32)}
+    _check_ranges("index", graph, fine)
+    with pytest.raises(nicrt.CorruptError, match="floor"):
+        _check_ranges("index", graph, {**fine, "floor": np.array([5], np.int32)})
