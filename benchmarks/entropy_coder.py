@@ -1,7 +1,7 @@
 """Speed and size of the entropy coder on one core: python benchmarks/entropy_coder.py [-o FILE.json]
 
-The job: 10 million symbols over 64 Gaussian tables with scales 0.11 .. 256, 70% of them below 0.5, as a learned codec at a
-low rate has them. Every figure is the median of `--repeat` runs; the cold figure flushes the caches before each run.
+The job: 10 million symbols over 64 Gaussian tables with scales 0.11 .. 256, 70% of them below 0.5, as a learned codec
+at a low rate has them. Figures are medians of `--repeat` runs; the cold ones flush the caches before each run.
 """
 
 from __future__ import annotations
@@ -84,6 +84,26 @@ def median_seconds(work: Callable[[], object], repeat: int, before: Callable[[],
     return statistics.median(seconds)
 
 
+def decode_seconds(
+    book: _core.Codebook,
+    index: Index,
+    symbols: Symbols,
+    segment: bytes,
+    lanes: int,
+    repeat: int,
+    before: Callable[[], object] = lambda: None,
+    **options: str,
+) -> float:
+    """Median time of decoding one segment; stops when the symbols come out wrong."""
+    out = np.zeros(len(symbols), np.int16)
+    seconds = median_seconds(
+        lambda: _core.decode_segment(book, index, segment, lanes, out=out, **options), repeat, before
+    )
+    if not np.array_equal(out, symbols):
+        raise SystemExit(f"{options} {lanes} lanes: the symbols are wrong")
+    return seconds
+
+
 def measure(repeat: int) -> dict[str, Any]:
     index, symbols = job(SYMBOLS)
     book = codebook()
@@ -91,40 +111,41 @@ def measure(repeat: int) -> dict[str, Any]:
     rows = []
     for lanes in (1, 4, 8, 32):
         segment = _core.encode_segment(book, index, symbols, lanes)
-        encode = median_seconds(lambda lanes=lanes: _core.encode_segment(book, index, symbols, lanes), max(3, repeat // 3))
+        encode = median_seconds(
+            lambda lanes=lanes: _core.encode_segment(book, index, symbols, lanes), max(3, repeat // 3)
+        )
         row = {
             "lanes": lanes,
             "bytes": len(segment),
             "over_ideal_percent": round(100 * (8 * len(segment) / ideal - 1), 4),
             "encode_msym_s": round(SYMBOLS / encode / 1e6, 1),
         }
-        out = np.empty(SYMBOLS, np.int16)
         for isa in _core.isas():
             for path in ("lookup", "search"):
-                decode = lambda i=isa, p=path, s=segment, n=lanes: _core.decode_segment(book, index, s, n, i, p, out)  # noqa: E731
-                seconds = median_seconds(decode, repeat)
-                if not np.array_equal(out, symbols):
-                    raise SystemExit(f"{isa} {path} {lanes} lanes: the symbols are wrong")
+                seconds = decode_seconds(book, index, symbols, segment, lanes, repeat, isa=isa, path=path)
                 row[f"decode_{isa}_{path}_msym_s"] = round(SYMBOLS / seconds / 1e6, 1)
         rows.append(row)
         print(json.dumps(row), flush=True)
-    return {"symbols": SYMBOLS, "ideal_bits_per_symbol": ideal / SYMBOLS, "rows": rows, "cold": measure_cold(index, symbols, repeat)}
+    return {
+        "symbols": SYMBOLS,
+        "ideal_bits_per_symbol": ideal / SYMBOLS,
+        "rows": rows,
+        "cold": measure_cold(index, symbols, repeat),
+    }
 
 
 def measure_cold(index: Index, symbols: Symbols, repeat: int) -> list[dict[str, Any]]:
     """A picture's worth of symbols with caches flushed before each run."""
     few_index, few_symbols = index[:COLD_SYMBOLS].copy(), symbols[:COLD_SYMBOLS].copy()
-    out = np.empty(COLD_SYMBOLS, np.int16)
     flush = np.zeros(FLUSH_BYTES, np.uint8)
     rows = []
     for lanes in (8, 32):
         book = codebook()
         segment = _core.encode_segment(book, few_index, few_symbols, lanes)
         for path in ("automatic", "lookup", "search"):
-            decode = lambda p=path, b=book, s=segment, n=lanes: _core.decode_segment(b, few_index, s, n, "best", p, out)  # noqa: E731
-            seconds = median_seconds(decode, 5 * repeat, before=lambda: np.add(flush, 1, out=flush))
-            if not np.array_equal(out, few_symbols):
-                raise SystemExit(f"cold {path} {lanes} lanes: the symbols are wrong")
+            seconds = decode_seconds(
+                book, few_index, few_symbols, segment, lanes, 5 * repeat, lambda: np.add(flush, 1, out=flush), path=path
+            )
             rows.append({"lanes": lanes, "path": path, "decode_msym_s": round(COLD_SYMBOLS / seconds / 1e6, 1)})
             print(json.dumps(rows[-1]), flush=True)
     return rows
@@ -132,9 +153,14 @@ def measure_cold(index: Index, symbols: Symbols, repeat: int) -> list[dict[str, 
 
 def machine() -> dict[str, str]:
     """Processor and libraries of this machine."""
-    names = [line.partition(":")[2].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
-    return {"processor": names[0] if names else platform.processor(), "python": platform.python_version(),
-            "isas": " ".join(_core.isas())}  # fmt: skip
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    family = [line.partition(":")[2].strip() for line in lines if line.startswith("cpu family")]
+    return {
+        "processor": f"{names[0]} (family {family[0]})" if names and family else platform.processor(),
+        "python": platform.python_version(),
+        "instruction_sets": " ".join(_core.isas()),
+    }
 
 
 def main() -> None:

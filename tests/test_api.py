@@ -38,7 +38,7 @@ def test_round_trip(codec: nicrt.Codec, harbour: np.ndarray, quality: float) -> 
     data = codec.encode(harbour, quality=quality)
     pixels = nicrt.decode(data)
     assert pixels.dtype == np.uint8 and pixels.shape == harbour.shape and pixels.flags["C_CONTIGUOUS"]
-    assert psnr(pixels, harbour) > {0: 24, 37.5: 28, 100: 38}[quality]
+    assert psnr(pixels, harbour) > {0: 23, 37.5: 28, 100: 38}[quality]
     np.testing.assert_array_equal(pixels, codec.decode(data))
 
 

@@ -62,6 +62,10 @@ def steps(manifest: dict[str, Any], stage: int = 1) -> list[dict[str, Any]]:
     return manifest["variants"]["only"]["program"]["stages"][stage]["steps"]  # type: ignore[no-any-return]
 
 
+def parameters(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    return manifest["variants"]["only"]["program"]["parameters"]  # type: ignore[no-any-return]
+
+
 EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "unknown field": (lambda d: d.update(surprise=1), "surprise"),
     "later format": (lambda d: d.update(bundle_format=2), "format 2"),
@@ -88,11 +92,11 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "list of sizes",
     ),
     "two parameters": (
-        lambda d: d["variants"]["only"]["program"]["parameters"].append({"name": "set", "min": 0, "max": 0, "default": 0}),
+        lambda d: parameters(d).append({"name": "set", "min": 0, "max": 0, "default": 0}),
         "one name",
     ),
     "set beyond the tables": (
-        lambda d: d["variants"]["only"]["program"]["parameters"][1].update(max=2),
+        lambda d: parameters(d)[1].update(max=2),
         "sets",
     ),
     "quality out of range": (lambda d: d["quality"][0]["parameters"].update(floor=5), "not allow"),

@@ -72,10 +72,12 @@ void fill_encode(const Codebook::Impl& impl, const TableInfo& table, std::uint32
     for (std::uint32_t id = 0; id < table.coded; ++id) entries[table.quotient_byte(id)] = coded[id];
 }
 
-void add_bytes(const TableInfo& table, std::size_t index, ByteMaps& bytes) {
+void add_maps(const TableInfo& table, std::size_t index, Codebook::Impl& impl) {
+    ByteMaps& bytes = impl.bytes;
     bytes.shift[index] = static_cast<std::uint8_t>(table.shift);
     bytes.low[index] = static_cast<std::int8_t>(table.low);
     bytes.high[index] = static_cast<std::int8_t>(table.low + static_cast<std::int32_t>(table.coded) - 1);
+    impl.ranges[index] = {bytes.low[index], bytes.high[index], bytes.shift[index]};
     if (table.shift == 0) return;
     bytes.first_shift = std::min(bytes.first_shift, static_cast<unsigned>(index));
     const std::size_t high = index / 16, low = index % 16;
@@ -128,7 +130,7 @@ Status Codebook::build(std::span<const TableView> tables, std::shared_ptr<const 
         const TableInfo info{tables[i].low, static_cast<std::uint32_t>(frequencies.size() - 1), tables[i].shift,
                              impl.frequencies.size()};
         impl.frequencies.insert(impl.frequencies.end(), frequencies.begin(), frequencies.end());
-        add_bytes(info, i, impl.bytes);
+        add_maps(info, i, impl);
         impl.tables.push_back(info);
     }
     out = book;

@@ -30,14 +30,22 @@ struct TableInfo {
     }
 };
 
+/// What splits symbols of a table, in four bytes.
+struct QuotientRange {
+    std::int8_t low = 0, high = 0;  ///< first and last coded quotient
+    std::uint8_t shift = 0;
+    std::uint8_t unused = 0;
+};
+static_assert(sizeof(QuotientRange) == 4);
+
 /// Per table a byte, for all 256 table ids: what vector code looks up by table without a gather.
 struct alignas(64) ByteMaps {
     std::array<std::uint8_t, kMaxTables> shift{};
     std::array<std::int8_t, kMaxTables> low{};   ///< first coded quotient
     std::array<std::int8_t, kMaxTables> high{};  ///< last coded quotient
-    unsigned first_shift = kMaxTables;           ///< lowest id of a table with raw bits
-    /// Bit h % 8 of byte (h / 8) * 16 + l is set when table 16 h + l has raw bits.
-    alignas(64) std::array<std::uint8_t, 32> has_shift{};
+    /// Bit h % 8 of byte h / 8 * 16 + l is set when table 16 h + l has raw bits.
+    std::array<std::uint8_t, 32> has_shift{};
+    unsigned first_shift = kMaxTables;  ///< lowest id of a table with raw bits
 };
 
 /// The search form splits the slots of a table into buckets of 16. A bucket holds the entries of its first and second
@@ -61,6 +69,7 @@ struct Codebook::Impl {
     std::vector<TableInfo> tables;
     std::vector<std::uint16_t> frequencies;  ///< of all tables, one after another
     ByteMaps bytes;
+    std::array<QuotientRange, kMaxTables> ranges{};
 
     /// 4096 entries per table, frequency << 20 | (slot - start) << 8 | quotient byte.
     [[nodiscard]] const std::uint32_t* lookup() const;

@@ -1,6 +1,6 @@
 #include "cpu.hpp"
 
-#include "segment_impl.hpp"
+#include "nicrt/segment.hpp"
 
 namespace nicrt {
 namespace {
@@ -33,13 +33,6 @@ bool isa_available(Isa isa) {
         case Isa::avx512: return cpu().avx512;
     }
     return false;
-}
-
-Isa resolve_isa(Isa isa) {
-    if (isa != Isa::best) return isa;
-    if (cpu().avx512) return Isa::avx512;
-    if (cpu().avx2) return Isa::avx2;
-    return Isa::scalar;
 }
 
 }  // namespace nicrt

@@ -44,4 +44,10 @@ void special(const ByteMaps& maps, const std::uint8_t* table_ids, const std::int
 
 MarkLoops mark_loops_scalar() { return {scan, special}; }
 
+MarkLoops mark_loops(Isa isa) {
+    if (isa == Isa::avx512) return mark_loops_avx512();
+    if (isa == Isa::avx2) return mark_loops_avx2();
+    return mark_loops_scalar();
+}
+
 }  // namespace nicrt

@@ -27,6 +27,7 @@ struct MarkLoops {
                     std::uint64_t* marks);
 };
 
+[[nodiscard]] MarkLoops mark_loops(Isa isa);  ///< not `best`
 [[nodiscard]] MarkLoops mark_loops_scalar();
 [[nodiscard]] MarkLoops mark_loops_avx2();
 [[nodiscard]] MarkLoops mark_loops_avx512();
@@ -35,6 +36,16 @@ struct MarkLoops {
 template <class Visit>
 void for_each_mark(std::uint64_t marks, Visit visit) {
     for (; marks != 0; marks &= marks - 1) visit(static_cast<std::size_t>(std::countr_zero(marks)));
+}
+
+/// The same from the highest down.
+template <class Visit>
+void for_each_mark_down(std::uint64_t marks, Visit visit) {
+    while (marks != 0) {
+        const auto i = static_cast<std::size_t>(63 - std::countl_zero(marks));
+        visit(i);
+        marks ^= std::uint64_t{1} << i;
+    }
 }
 
 }  // namespace nicrt

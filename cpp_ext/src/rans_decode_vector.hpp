@@ -33,10 +33,14 @@ struct Indices {
     }
 };
 
-NICRT_AVX2_INLINE __m256i load_lookup(const std::uint32_t* entries, __m256i table, __m256i slot) {
-    const Indices at(_mm256_or_si256(_mm256_slli_epi32(table, kProbabilityBits), slot));
+NICRT_AVX2_INLINE __m256i load_entries(const std::uint32_t* entries, __m256i index) {
+    const Indices at(index);
     const auto entry = [&](unsigned lane) NICRT_AVX2 { return static_cast<int>(entries[at[lane]]); };
     return _mm256_setr_epi32(entry(0), entry(1), entry(2), entry(3), entry(4), entry(5), entry(6), entry(7));
+}
+
+NICRT_AVX2_INLINE __m256i load_lookup(const std::uint32_t* entries, __m256i table, __m256i slot) {
+    return load_entries(entries, _mm256_or_si256(_mm256_slli_epi32(table, kProbabilityBits), slot));
 }
 
 struct BucketEntries {

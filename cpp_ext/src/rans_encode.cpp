@@ -1,13 +1,14 @@
 #include "rans_encode.hpp"
 
+#include <algorithm>
 #include <array>
 
 namespace nicrt {
 namespace {
 
-/// x div f = x * reciprocal[f] >> 44 for all x < f * 2^20, the states that the division meets: with reciprocal =
-/// ceil(2^44 / f) the product exceeds x / f * 2^44 by less than x < 2^32, which is less than 2^44 / f, and it stays
-/// below 2^64 because f < 2^12.
+/// x div f = x * reciprocal[f] >> 44 for the states that the division meets, x < f * 2^20: with the reciprocal
+/// ceil(2^44 / f) the product exceeds x / f * 2^44 by less than x < 2^32 < 2^44 / f, so the division comes out
+/// exact, and it stays below 2^64 because f < 2^12.
 constexpr unsigned kReciprocalBits = 44;
 
 constexpr std::array<std::uint64_t, kProbabilityTotal> make_reciprocals() {
@@ -19,18 +20,19 @@ constexpr std::array<std::uint64_t, kProbabilityTotal> make_reciprocals() {
 
 constexpr auto kReciprocals = make_reciprocals();
 
-std::uint64_t split_scalar(const Codebook::Impl& book, const std::uint8_t* table_ids, const std::int16_t* symbols,
-                           std::size_t count, std::uint8_t* quotients) {
-    std::uint64_t marks = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-        const std::uint8_t table = table_ids[i];
-        const int shift = book.bytes.shift[table];
-        const int quotient = symbols[i] >> shift;
-        const bool escaped = (quotient < book.bytes.low[table]) | (quotient > book.bytes.high[table]);
-        quotients[i] = static_cast<std::uint8_t>(escaped ? kEscape : quotient);
-        marks |= static_cast<std::uint64_t>(escaped | (shift != 0)) << i;
+void split(const Codebook::Impl& book, const std::uint8_t* table_ids, const std::int16_t* symbols, std::size_t n,
+           std::uint8_t* quotients, std::uint64_t* marks) {
+    for (std::size_t i = 0; i < n; i += kMarkRun) {
+        std::uint64_t run = 0;
+        for (std::size_t j = i; j < std::min(i + kMarkRun, n); ++j) {
+            const QuotientRange range = book.ranges[table_ids[j]];
+            const int quotient = symbols[j] >> range.shift;
+            const bool escaped = (quotient < range.low) | (quotient > range.high);
+            quotients[j] = static_cast<std::uint8_t>(escaped ? kEscape : quotient);
+            if (escaped | (range.shift != 0)) run |= std::uint64_t{1} << j % kMarkRun;
+        }
+        marks[i / kMarkRun] = run;
     }
-    return marks;
 }
 
 /// One symbol of one lane; returns where the words now begin. Whether a word is given is no branch, as in the decoder.
@@ -73,10 +75,10 @@ std::uint16_t* encode_partial_round(const std::uint32_t* entries, const std::uin
 
 EncodeLoops encode_loops_scalar(unsigned lanes) {
     switch (lanes) {
-        case 1: return {split_scalar, encode_rounds<1>};
-        case 4: return {split_scalar, encode_rounds<4>};
-        case 8: return {split_scalar, encode_rounds<8>};
-        default: return {split_scalar, encode_rounds<32>};
+        case 1: return {split, encode_rounds<1>};
+        case 4: return {split, encode_rounds<4>};
+        case 8: return {split, encode_rounds<8>};
+        default: return {split, encode_rounds<32>};
     }
 }
 

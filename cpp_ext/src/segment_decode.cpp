@@ -158,12 +158,6 @@ private:
     std::uint32_t count_, used_ = 0;
 };
 
-MarkLoops mark_loops(Isa isa) {
-    if (isa == Isa::avx512) return mark_loops_avx512();
-    if (isa == Isa::avx2) return mark_loops_avx2();
-    return mark_loops_scalar();
-}
-
 /// Below this many symbols a look-up table that is not there yet costs more to make than it saves.
 constexpr std::size_t kLookupRepays = 1u << 20;
 
@@ -186,9 +180,7 @@ DecodeTables prepare_tables(const Codebook::Impl& book, DecodePath path) {
 
 Status decode_segment(const Codebook& codebook, const std::uint8_t* table_ids, std::size_t n, unsigned lanes,
                       std::span<const std::uint8_t> segment, std::int16_t* symbols, DecodeOptions options) {
-    if (!lanes_allowed(lanes)) return invalid_argument("lanes must be 1, 4, 8 or 32, not " + std::to_string(lanes));
-    if (n == 0 || n > kMaxSegmentSymbols) return invalid_argument("a segment has 1 .. 2^31 symbols");
-    if (!isa_available(options.isa)) return invalid_argument("instruction set is not available here");
+    NICRT_RETURN_IF_ERROR(check_arguments(n, lanes, options.isa));
     const Isa isa = resolve_isa(options.isa);
     const Codebook::Impl& book = codebook.impl();
     const MarkLoops marks = mark_loops(isa);

@@ -13,5 +13,5 @@ def run(options: argparse.Namespace) -> int:
         from nicrt.export.cli import export_family
     except ImportError as error:
         raise UnsupportedError(f"exporting needs PyTorch: pip install 'nicrt[export]' ({error})") from None
-    export_family(options.family, Path(options.checkpoint), Path(options.output))
+    export_family(options.family, Path(options.checkpoint), Path(options.output), report=print)
     return 0

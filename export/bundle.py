@@ -1,0 +1,224 @@
+"""Writes a codec bundle: graphs, tables, proofs, ids, manifest. One source always gives the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from nicrt.runtime.bundle import MANIFEST, Bundle
+from nicrt.runtime.errors import InternalError
+from nicrt.runtime.ids import picture_id, symbol_id
+from nicrt.runtime.manifest import (
+    BUNDLE_FORMAT,
+    DIMENSION,
+    Graph,
+    Manifest,
+    Port,
+    Program,
+    Proof,
+    QualityPoint,
+    Tables,
+    Variant,
+    encode,
+)
+from nicrt.runtime.onnx_check import check_onnx
+from nicrt.runtime.proofs import outputs_sha256, proof_inputs
+from nicrt.runtime.tables import TableGroup
+from safetensors.numpy import save
+from torch import nn
+
+from .exact import ExactModule, ExactNetwork, reference
+from .onnx_export import export_module, macs
+from .tables import TableSet
+
+Arrays = Mapping[str, npt.NDArray[np.generic]]
+
+TABLES_FILE = "tables.safetensors"
+PROOF_SIZES = ((1, 2), (3, 2), (8, 8))
+PROOF_CANDIDATES = 8  # seeds tried per size: the one with the most distinct outputs proves the most
+MACS_SIZE = 8  # free dimensions at which multiply-accumulates per pixel are counted
+
+
+@dataclass(frozen=True)
+class GraphSource:
+    """What one graph is made from. `reference`: inputs → outputs in integers, for exact graphs.
+    `summary`: what is worth telling about how it was made."""
+
+    name: str
+    module: nn.Module
+    inputs: dict[str, Port]
+    outputs: dict[str, Port]
+    digest: str
+    encoder: bool = False
+    int8_weights: tuple[str, ...] = ()
+    reference: Callable[[Arrays], Arrays] | None = None
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class BundleSource:
+    """What a family's export hands over. `unit`: picture pixels per unit of the ports' free dimensions."""
+
+    name: str
+    summary: str
+    unit: int
+    graphs: list[GraphSource]
+    tables: dict[str, TableSet]
+    programs: dict[str, Program]
+    quality: list[QualityPoint]
+    license: str = "LicenseRef-unstated"
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def float_digest(kind: str, module: nn.Module) -> str:
+    """Hex SHA-256 over a float graph's parameters by name, and over `kind`, which stands for its arithmetic
+    and changes with it."""
+    digest = hashlib.sha256(f"nicrt float graph\n{kind}\n".encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        values = tensor.detach().contiguous().numpy()
+        stored = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+        digest.update(f"{name} {stored.dtype.str[1:]} {list(values.shape)}\n".encode())
+        digest.update(stored.tobytes())
+    return digest.hexdigest()
+
+
+def exact_graph(name: str, network: ExactNetwork, inputs: dict[str, Port], outputs: dict[str, Port]) -> GraphSource:
+    """The graph of a lowered hyper synthesis, with inputs z, step, skip and outputs index, mean."""
+    module = ExactModule(network)
+
+    def integers(values: Arrays) -> Arrays:
+        index, mean = reference(network, values["z"].astype(np.int32), int(values["step"][0]), int(values["skip"][0]))
+        return {"index": index, "mean": mean}
+
+    return GraphSource(
+        name,
+        module,
+        inputs,
+        outputs,
+        network.digest(),
+        int8_weights=tuple(module.integer_weights()),
+        reference=integers,
+        summary=network.summary(),
+    )
+
+
+def write_bundle(source: BundleSource, out: Path) -> Manifest:
+    """Write the bundle to the folder `out`, replacing what is there only when all is done and checked."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as scratch:
+        folder = Path(scratch) / "bundle"
+        manifest = _write(source, folder)
+        opened = Bundle.open(folder)
+        for name in manifest.graphs:
+            opened.graph_bytes(name)
+        if out.exists():
+            out.rename(Path(scratch) / "old")
+        folder.rename(out)
+    return manifest
+
+
+def _write(source: BundleSource, folder: Path) -> Manifest:
+    (folder / "graphs").mkdir(parents=True)
+    graphs: dict[str, Graph] = {}
+    for graph in source.graphs:
+        data, entry = _graph(graph, source.unit)
+        (folder / entry.file).write_bytes(data)
+        graphs[graph.name] = entry
+    arrays = {name: array for group, tables in source.tables.items() for name, array in tables.arrays(group).items()}
+    stored = save({name: arrays[name] for name in sorted(arrays)})
+    (folder / TABLES_FILE).write_bytes(stored)
+    groups = {name: TableGroup(name, arrays) for name in source.tables}
+    manifest = Manifest(
+        bundle_format=BUNDLE_FORMAT,
+        name=source.name,
+        summary=source.summary,
+        license=source.license,
+        color="sRGB",
+        graphs=graphs,
+        tables=Tables(TABLES_FILE, hashlib.sha256(stored).hexdigest()),
+        variants={
+            name: Variant(symbol_id(program, graphs, groups), picture_id(program, graphs), program)
+            for name, program in source.programs.items()
+        },
+        quality=source.quality,
+        provenance=source.provenance,
+    )
+    (folder / MANIFEST).write_bytes(encode(manifest))
+    return manifest
+
+
+def _graph(source: GraphSource, unit: int) -> tuple[bytes, Graph]:
+    """ONNX bytes and manifest entry of one graph; exact graphs are proven here."""
+    with torch.no_grad():
+        data = export_module(source.module, source.inputs, source.outputs, source.int8_weights)
+    check_onnx(data)
+    sizes = dict.fromkeys(_free_dimensions(source), MACS_SIZE)
+    entry = Graph(
+        file=f"graphs/{source.name}.onnx",
+        sha256=hashlib.sha256(data).hexdigest(),
+        digest=source.digest,
+        inputs=source.inputs,
+        outputs=source.outputs,
+        exact=source.reference is not None,
+        encoder=source.encoder,
+        proofs=list(_proofs(source)),
+        macs_per_pixel=round(macs(data, sizes) / (MACS_SIZE * unit) ** 2, 3),
+    )
+    check_exact(data, entry, source)
+    return data, entry
+
+
+def _free_dimensions(source: GraphSource) -> list[str]:
+    ports = source.inputs.values()
+    return sorted({match[2] for port in ports for d in port.dims if (match := DIMENSION.match(str(d)))})
+
+
+def _proofs(source: GraphSource) -> Iterator[Proof]:
+    """A proof with an even seed and one with an odd seed (extreme values) per size."""
+    if source.reference is None:
+        return
+    graph = Graph("", "", source.digest, source.inputs, source.outputs)
+    for size in PROOF_SIZES:
+        sizes = dict(zip(_free_dimensions(source), size, strict=True))
+        for parity in range(2):
+            tried = []
+            for seed in range(parity, 2 * PROOF_CANDIDATES, 2):
+                outputs = source.reference(proof_inputs(graph, Proof(seed, sizes, "")))
+                distinct = sum(len(np.unique(outputs[name])) for name in source.outputs)
+                tried.append((distinct, -seed, outputs_sha256(graph, outputs)))
+            _, seed, sha256 = max(tried)
+            yield Proof(-seed, sizes, sha256)
+
+
+def check_exact(data: bytes, graph: Graph, source: GraphSource) -> None:
+    """Run the proofs of an exact graph at every optimisation level; all outputs, floats included, must be the
+    reference's."""
+    if source.reference is None:
+        return
+    for level, session in sessions(data):
+        for proof in graph.proofs:
+            inputs = proof_inputs(graph, proof)
+            expected = source.reference(inputs)
+            got = dict(zip(graph.outputs, session.run(list(graph.outputs), inputs), strict=True))
+            wrong = [name for name in graph.outputs if not np.array_equal(got[name], expected[name])]
+            if wrong or outputs_sha256(graph, got) != proof.sha256:
+                raise InternalError(f"graph {source.name!r} is not exact at {level}: {wrong} differ, seed {proof.seed}")
+
+
+def sessions(data: bytes) -> Iterator[tuple[str, Any]]:
+    """ONNX Runtime sessions of a model on one CPU thread, one per optimisation level."""
+    import onnxruntime
+
+    for name in ("DISABLE_ALL", "ENABLE_BASIC", "ENABLE_EXTENDED", "ENABLE_LAYOUT", "ENABLE_ALL"):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{name}")
+        yield name, onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,1 @@
+"""Float PyTorch models of the codec families; their parameters' names are the checkpoints' keys."""

@@ -1,0 +1,99 @@
+"""Entropy models that the families share: the Gaussian scale grid, the factorised prior, the exact-ready
+hyper synthesis."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SCALE_MIN, SCALE_MAX, SCALE_COUNT = 0.11, 256.0, 64
+LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_COUNT - 1)
+"""Natural logarithm of the ratio of neighbouring scales: scale(i) = SCALE_MIN * exp(i * LOG_SCALE_STEP)."""
+
+STEPS_PER_INDEX = 8
+"""The quantisation step is given in eighths of a table step: step(s) = exp(s * LOG_SCALE_STEP / 8)."""
+
+_LEAST_PROBABILITY = 1e-9
+"""Floor under probabilities, so that a symbol far in the tail has a finite cost."""
+
+
+def gaussian_bits(symbols: Tensor, index: Tensor) -> Tensor:
+    """Ideal cost in bits of integer `symbols` under zero-mean Gaussians with the scales of `index` (same
+    shape), in float64."""
+    distance = symbols.double().abs()
+    inverse = 1 / (SCALE_MIN * torch.exp(LOG_SCALE_STEP * index.double()) * math.sqrt(2))
+    mass = 0.5 * (torch.erfc((distance - 0.5) * inverse) - torch.erfc((distance + 0.5) * inverse))
+    return -torch.log2(mass.clamp_min(_LEAST_PROBABILITY))
+
+
+class FactorizedPrior(nn.Module):
+    """A learned cumulative distribution per channel: a monotone network from a value to the logit of P(X <=
+    value) (Balle et al., ICLR 2018, appendix 6.1): layer i is softplus(H_i) x + B_i, then x + tanh(A_i)
+    tanh(x) but for the last."""
+
+    def __init__(self, channels: int, filters: tuple[int, ...] = (3, 3, 3)) -> None:
+        super().__init__()
+        widths = (1, *filters, 1)
+        pairs = list(pairwise(widths))
+        self.H = nn.ParameterList([nn.Parameter(torch.zeros(channels, o, i)) for i, o in pairs])
+        self.B = nn.ParameterList([nn.Parameter(torch.zeros(channels, o, 1)) for _, o in pairs])
+        self.A = nn.ParameterList([nn.Parameter(torch.zeros(channels, o, 1)) for o in filters])
+
+    def logits(self, values: Tensor) -> Tensor:
+        """float64 [channels, n] → logit of the cumulative distribution, float64 [channels, n]."""
+        x = values.double()[:, None, :]
+        for i, (matrix, bias) in enumerate(zip(self.H, self.B, strict=True)):
+            x = F.softplus(matrix.double()) @ x + bias.double()
+            if i < len(self.A):
+                x = x + torch.tanh(self.A[i].double()) * torch.tanh(x)
+        return x[:, 0, :]
+
+    def bits(self, symbols: Tensor) -> Tensor:
+        """Ideal cost in bits of integers [1, channels, h, w], in float64, same shape."""
+        values = symbols[0].flatten(1)
+        lower, upper = self.logits(values - 0.5), self.logits(values + 0.5)
+        sign = torch.where(lower + upper > 0, -1.0, 1.0).double()  # sigmoids keep their precision below 0
+        mass = (torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower)).abs()
+        return -torch.log2(mass.clamp_min(_LEAST_PROBABILITY)).reshape(symbols.shape)
+
+
+class HyperSynthesis(nn.Module):
+    """z → mean and scale index, of a shape that lowers to exact integers: two stride-2 transposed
+    convolutions whose outputs are clamped to [0, CAP], then a 1x1 convolution to mean and raw index; index =
+    SLOPE * raw + OFFSET."""
+
+    CAP = 6.0
+    SLOPE, OFFSET = 8.0, 12.0
+
+    def __init__(self, channels: int, latents: int, hidden: tuple[int, int] = (160, 192)) -> None:
+        super().__init__()
+        first, second = hidden
+        self.layers = nn.ModuleList(
+            [
+                nn.ConvTranspose2d(channels, first, 5, 2, padding=2, output_padding=1),
+                nn.ConvTranspose2d(first, second, 5, 2, padding=2, output_padding=1),
+                nn.Conv2d(second, 2 * latents, 1),
+            ]
+        )
+
+    @property
+    def hidden(self) -> list[nn.ConvTranspose2d]:
+        """The layers whose outputs are clamped."""
+        return [layer for layer in self.layers if isinstance(layer, nn.ConvTranspose2d)]
+
+    @property
+    def last(self) -> nn.Conv2d:
+        """The layer that gives means and raw indices."""
+        return cast(nn.Conv2d, self.layers[-1])
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 [1, channels, h, w] → mean and continuous index, float32 [1, latents, 4h, 4w] each."""
+        for layer in self.hidden:
+            z = layer(z).clamp(0, self.CAP)
+        mean, raw = self.last(z).chunk(2, 1)
+        return mean, self.SLOPE * raw + self.OFFSET

@@ -1,0 +1,185 @@
+"""Export of the shallow-decoder family: its graphs, tables and program."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoint, Run, Stage
+from torch import Tensor, nn
+
+from .bundle import BundleSource, GraphSource, exact_graph, float_digest
+from .exact import SKIP_RANGE, STEP_RANGE, lower_hyper_synthesis
+from .fields import Field, halo
+from .layers import GAIN_UNIT, Dequantise, InterpolatedGain, Quantise, to_bytes
+from .models.entropy import LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN
+from .models.shallow import (
+    ALIGN,
+    HYPER,
+    HYPER_STRIDE,
+    LATENT_STRIDE,
+    LATENTS,
+    LEAKY_SLOPE,
+    QUALITIES,
+    Z_LIMIT,
+    Shallow,
+)
+from .tables import Floats, TableSet, by_channel, by_scale, gaussian, with_outliers
+
+TILE = 512
+MAX_GAIN = GAIN_UNIT * (QUALITIES - 1)
+SKIP_LOW, SKIP_HIGH = 8, 10
+"""Not-coded thresholds at quality 0 and 100. Measured on the 24 Kodak pictures at qualities 10 to 90, they give 0.07 to
+0.10 dB more than a lower gain does at the same rate, and leave 16 to 61% of the symbols to be coded."""
+
+_PICTURE = Port("float32", [1, 3, "64h", "64w"])
+_LATENT = Port("float32", [1, LATENTS, "4h", "4w"])
+_SYMBOLS = Port("int32", [1, LATENTS, "4h", "4w"])
+_Z = Port("int32", [1, HYPER, "h", "w"], (-Z_LIMIT, Z_LIMIT))
+_INDEX = Port("uint8", [1, LATENTS, "4h", "4w"])
+_GAIN = Port("int32", [1], (0, MAX_GAIN))
+_STEP = Port("int32", [1], STEP_RANGE)
+_SKIP = Port("int32", [1], SKIP_RANGE)
+
+
+class Analysis(nn.Module):
+    """Picture float32 [1, 3, 64h, 64w], gain int32 [1] → v float32 [1, 320, 4h, 4w], z int32 [1, 128, h, w]."""
+
+    def __init__(self, model: Shallow) -> None:
+        super().__init__()
+        self.linear = model.linear
+        self.hyper = model.hyper_analysis
+        self.gain = InterpolatedGain(model.log_gain)
+
+    def forward(self, x: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+        v = self.linear(x - 0.5) * self.gain(gain)
+        z = torch.round(self.hyper(v)).clamp(-Z_LIMIT, Z_LIMIT)
+        return v, z.to(torch.int32)
+
+
+class Synthesis(nn.Module):
+    """Symbols int32 and mean float32 [1, 320, 4h, 4w], gain and step int32 [1] → picture uint8 [1, 64h, 64w,
+    3]. The last layer gives grey levels (x 255), with the offset of 0.5 in its bias, and the 0.5 that rounds.
+    """
+
+    def __init__(self, model: Shallow) -> None:
+        super().__init__()
+        self.dequantise = Dequantise()
+        self.gain = InterpolatedGain(model.log_inv)
+        self.first = model.synthesis[0]
+        last = deepcopy(cast(nn.ConvTranspose2d, model.synthesis[1]))
+        with torch.no_grad():
+            last.weight *= 255
+            last.bias = nn.Parameter(((cast(Tensor, last.bias).double() + 0.5) * 255 + 0.5).float())
+        self.last = last
+
+    def forward(self, y: Tensor, mean: Tensor, gain: Tensor, step: Tensor) -> Tensor:
+        hidden = self.first(self.dequantise(y, mean, step) * self.gain(gain))
+        return to_bytes(self.last(F.leaky_relu(hidden, LEAKY_SLOPE)))
+
+
+def source(weights: Mapping[str, Tensor]) -> BundleSource:
+    """Checkpoint → everything that the bundle is written from."""
+    model = Shallow()
+    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    model.eval().requires_grad_(False)
+    return BundleSource(
+        name="shallow",
+        summary="shallow decoder: two-layer synthesis, mean-scale hyperprior, continuous rate",
+        unit=ALIGN,
+        graphs=_graphs(model),
+        tables=_tables(model),
+        programs={"shallow": _program(model)},
+        quality=[
+            QualityPoint(0.0, "shallow", {"gain": 0, "step": 0, "skip": SKIP_LOW}),
+            QualityPoint(100.0, "shallow", {"gain": MAX_GAIN, "step": 0, "skip": SKIP_HIGH}),
+        ],
+    )
+
+
+def _graphs(model: Shallow) -> list[GraphSource]:
+    analysis, quantise, synthesis = Analysis(model), Quantise(), Synthesis(model)
+    return [
+        GraphSource(
+            "analysis",
+            analysis,
+            {"x": _PICTURE, "gain": _GAIN},
+            {"v": _LATENT, "z": _Z},
+            float_digest("shallow analysis 1", analysis),
+            encoder=True,
+        ),
+        exact_graph(
+            "hyper",
+            lower_hyper_synthesis(model.hyper_synthesis, Z_LIMIT),
+            {"z": _Z, "step": _STEP, "skip": _SKIP},
+            {"index": _INDEX, "mean": _LATENT},
+        ),
+        GraphSource(
+            "quantise",
+            quantise,
+            {"v": _LATENT, "mean": _LATENT, "step": _STEP},
+            {"y": _SYMBOLS},
+            float_digest("quantise 1", quantise),
+            encoder=True,
+        ),
+        GraphSource(
+            "synthesis",
+            synthesis,
+            {"y": _SYMBOLS, "mean": _LATENT, "gain": _GAIN, "step": _STEP},
+            {"picture": Port("uint8", [1, "64h", "64w", 3])},
+            float_digest("shallow synthesis 1", synthesis),
+        ),
+    ]
+
+
+def _tables(model: Shallow) -> dict[str, TableSet]:
+    def logits(values: Floats) -> Floats:
+        return model.prior.logits(torch.from_numpy(np.array(values))).numpy()
+
+    scales = [SCALE_MIN * math.exp(LOG_SCALE_STEP * index) for index in range(SCALE_COUNT)]
+    return {
+        "z": TableSet(by_channel(logits, HYPER), np.arange(HYPER, dtype=np.int32)[None]),
+        "y": TableSet(by_scale(with_outliers(gaussian), scales)),
+    }
+
+
+def _program(model: Shallow) -> Program:
+    return Program(
+        parameters=[
+            Parameter("gain", 0, MAX_GAIN, default=300),
+            Parameter("step", *STEP_RANGE, default=0),
+            Parameter("skip", *SKIP_RANGE, default=SKIP_LOW),
+        ],
+        stages=[
+            Stage(
+                align=ALIGN,
+                tile=TILE,
+                halo=halo(
+                    [Field.of(layer) for layer in (*model.hyper_synthesis.layers, *model.synthesis)],
+                    TILE,
+                    ALIGN,
+                ),
+                steps=[
+                    Run("analysis", {"x": "@x", "gain": "$gain"}, {"v": "v", "z": "z"}, enc=True),
+                    Entropy("z", HYPER, HYPER_STRIDE, "z", by="channel"),
+                    Run(
+                        "hyper",
+                        {"z": "z", "step": "$step", "skip": "$skip"},
+                        {"index": "index", "mean": "mean"},
+                    ),
+                    Run("quantise", {"v": "v", "mean": "mean", "step": "$step"}, {"y": "y"}, enc=True),
+                    Entropy("y", LATENTS, LATENT_STRIDE, "y", by="index"),
+                ],
+                show=Run(
+                    "synthesis",
+                    {"y": "y", "mean": "mean", "gain": "$gain", "step": "$step"},
+                    {"picture": "picture"},
+                ),
+            )
+        ],
+    )
