@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.numpy import save
+from torch import nn
+
 from nicrt.runtime.bundle import MANIFEST, Bundle
 from nicrt.runtime.errors import InternalError
 from nicrt.runtime.ids import picture_id, symbol_id
@@ -31,8 +34,6 @@ from nicrt.runtime.manifest import (
 from nicrt.runtime.onnx_check import check_onnx
 from nicrt.runtime.proofs import outputs_sha256, proof_inputs
 from nicrt.runtime.tables import TableGroup
-from safetensors.numpy import save
-from torch import nn
 
 from .exact import ExactModule, ExactNetwork, reference
 from .onnx_export import export_module, macs

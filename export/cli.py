@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load
+
 from nicrt.runtime.errors import UnsupportedError
 from nicrt.runtime.manifest import Manifest
-from safetensors.torch import load
 
 from .bundle import BundleSource, write_bundle
 from .families import FAMILIES

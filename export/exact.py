@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from nicrt.runtime.errors import UnsupportedError
 from torch import Tensor, nn
+
+from nicrt.runtime.errors import UnsupportedError
 
 from .models.entropy import SCALE_COUNT, STEPS_PER_INDEX, HyperSynthesis
 

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
-from nicrt.runtime.manifest import DIMENSION, Port
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
+
+from nicrt.runtime.manifest import DIMENSION, Port
 
 OPSET = 20
 IR_VERSION = 9  # the one that came with opset 20

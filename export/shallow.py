@@ -10,8 +10,9 @@ from typing import cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoint, Run, Stage
 from torch import Tensor, nn
+
+from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoint, Run, Stage
 
 from .bundle import BundleSource, GraphSource, exact_graph, float_digest
 from .exact import SKIP_RANGE, STEP_RANGE, lower_hyper_synthesis

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from nicrt.runtime.errors import UnsupportedError
 
 Floats = npt.NDArray[np.float64]

@@ -5,28 +5,29 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from nicrt import _core
 
 from .backends import AUTO, GraphSet
 from .bundle import Bundle, find, find_by_symbol_id
+from .choose import DEFAULT_QUALITY, Wish, choose
 from .errors import CorruptError, LimitError, TruncatedError, UnsupportedError, WrongBundleError
 from .interpreter import Buffer, Interpreter, Watch
 from .limits import DEFAULT_LIMITS, MAX_WORKERS, Limits, cpu_count
 from .manifest import Variant
 from .pictures import from_array
-from .plan import check_parameters, default_parameters, estimated_bytes, rounds
+from .plan import Parameters, check_parameters, estimated_bytes, rounds
 
 Pixels = npt.NDArray[np.uint8]
 
 # Symbols per lane of the entropy coder: fewer bytes, or more lanes that work side by side
 LANES = {"compact": 8192, "balanced": 2048, "parallel": 512}
-DEFAULT_QUALITY = 50.0
 DEFAULT_EFFORT = 5
 SINGLE_PASS_EFFORT = 6  # above it, encoding iterates
 
@@ -133,15 +134,20 @@ class Codec:
         quality: float = DEFAULT_QUALITY,
         effort: int = DEFAULT_EFFORT,
         lanes: str = "compact",
-        parameters: Mapping[str, int] | None = None,
+        variant: str | None = None,
+        scales: Sequence[float] | None = None,
+        parameters: Mapping[str, int | Sequence[int]] | None = None,
+        like: Buffer | None = None,
         tile: int | None = None,
     ) -> bytes:
         """Encode one picture → the bytes of a .nic file.
 
         picture: uint8, uint16 or float (0..1) array [height, width, 3] or [height, width], sRGB.
         quality: 0 (smallest) .. 100 (best). effort: 1 (fastest) .. 9. lanes: "compact" (smallest), "balanced",
-        "parallel" (fastest to decode on a GPU). parameters: values of the program's parameters, over those that
-        `quality` sets. tile: tile edge in pixels, 0 for none; None for the bundle's.
+        "parallel" (fastest to decode on a GPU). variant: one of the bundle's, in place of the one that `quality` picks.
+        scales: sizes of the layers relative to the first, for bundles with layers. parameters: values of the program's
+        parameters, over those that `quality` sets. like: a .nic file whose variant and parameters are taken, in place
+        of all of these. tile: tile edge in pixels, 0 for none; None for the bundle's.
         Raises ValueError or TypeError for arguments out of range, LimitError for too large a picture, UnsupportedError
         for what the bundle cannot do.
         """
@@ -150,23 +156,28 @@ class Codec:
         _check_effort(effort)
         pixels = from_array(picture)
         height, width = pixels.shape[:2]
-        name, variant, values = self._choose(quality, parameters or {})
-        check_parameters(variant.program, values, self._limits)
-        self._check_size(variant, values, (height, width))
-        tile = max(stage.tile for stage in variant.program.stages) if tile is None else tile
-        if tile < 0 or any(tile % stage.align for stage in variant.program.stages):
-            raise ValueError(f"tile {tile} is not a multiple of the bundle's {variant.program.stages[0].align} pixels")
+        if like is None:
+            wish = Wish(quality, variant, scales, parameters or {})
+            name, values = choose(self._bundle.manifest, wish, (height, width))
+        else:
+            name, values = self._parameters_of(_parse(like, self._limits))
+        chosen = self._bundle.manifest.variants[name]
+        check_parameters(chosen.program, values, self._limits)
+        self._check_size(chosen, values, (height, width), encoding=True)
+        tile = max(stage.tile for stage in chosen.program.stages) if tile is None else tile
+        if tile < 0 or any(tile % stage.align for stage in chosen.program.stages):
+            raise ValueError(f"tile {tile} is not a multiple of the bundle's {chosen.program.stages[0].align} pixels")
         with _memory_as_limit():
             streams = self._interpreter(name).encode(
                 pixels, values, tile=tile, symbols_per_lane=LANES[lanes], effort=effort
             )
             return _core.write(
-                bytes.fromhex(variant.symbol_id),
-                bytes.fromhex(variant.picture_id),
+                bytes.fromhex(chosen.symbol_id),
+                bytes.fromhex(chosen.picture_id),
                 width,
                 height,
                 tile,
-                [values[p.name] for p in variant.program.parameters],
+                [values[p.name] for p in chosen.program.parameters],
                 streams,
             )
 
@@ -211,16 +222,10 @@ class Codec:
         watch: Watch | None = None,
     ) -> Pixels | None:
         file = _parse(data, self._limits)
-        found = self._bundle.variant_of(file.symbol_id.hex())
-        if found is None:
-            raise WrongBundleError(
-                f"the file was made with codec bundle {file.symbol_id.hex()}, not with {self.name!r}; "
-                "leave the bundle out to have it found, or install that bundle"
-            )
-        name, variant = found
+        name, values = self._parameters_of(file)
+        variant = self._bundle.manifest.variants[name]
         stages = _stages_to_run(file, len(data), stage, partial)
-        values = self._read_parameters(file, variant)
-        self._check_size(variant, values, (file.height, file.width))
+        self._check_size(variant, values, (file.height, file.width), encoding=False)
         expected = sum(1 for _ in rounds(variant.program, values, (file.height, file.width)))
         if expected != len(file.stages):
             raise CorruptError(f"the file has {len(file.stages)} stages, its program {expected}")
@@ -251,29 +256,15 @@ class Codec:
                 self._interpreters[variant] = Interpreter(self._bundle, program, self._graphs, self._threads)
             return self._interpreters[variant]
 
-    def _choose(self, quality: float, overrides: Mapping[str, int]) -> tuple[str, Variant, dict[str, list[int]]]:
-        """Variant and parameters for a quality: the points around it, interpolated when they are of one variant."""
-        if not 0 <= quality <= 100:
-            raise ValueError(f"quality is 0..100, not {quality}")
-        points = self._bundle.manifest.quality
-        below = max((p for p in points if p.quality <= quality), key=lambda p: p.quality, default=points[0])
-        above = min((p for p in points if p.quality >= quality), key=lambda p: p.quality, default=points[-1])
-        span = above.quality - below.quality
-        weight = (quality - below.quality) / span if span else 0.0
-        nearest = above if weight > 0.5 else below
-        variant = self._bundle.manifest.variants[nearest.variant]
-        values = default_parameters(variant.program)
-        for key, value in nearest.parameters.items():
-            if below.variant == above.variant and key in below.parameters and key in above.parameters:
-                value = round(below.parameters[key] * (1 - weight) + above.parameters[key] * weight)
-            values[key] = [value]
-        for key, value in overrides.items():
-            if key not in values:
-                raise ValueError(f"bundle {self.name!r} has no parameter {key!r}; it has {', '.join(values)}")
-            values[key] = [int(value)]
-        return nearest.variant, variant, values
-
-    def _read_parameters(self, file: _core.File, variant: Variant) -> dict[str, list[int]]:
+    def _parameters_of(self, file: _core.File) -> tuple[str, dict[str, list[int]]]:
+        """Variant and checked parameter values of a file."""
+        found = self._bundle.variant_of(file.symbol_id.hex())
+        if found is None:
+            raise WrongBundleError(
+                f"the file was made with codec bundle {file.symbol_id.hex()}, not with {self.name!r}; "
+                "leave the bundle out to have it found, or install that bundle"
+            )
+        name, variant = found
         names = [p.name for p in variant.program.parameters]
         if len(names) != len(file.parameters):
             raise CorruptError(f"the file sets {len(file.parameters)} parameters, its program has {len(names)}")
@@ -282,16 +273,19 @@ class Codec:
             check_parameters(variant.program, values, self._limits)
         except ValueError as error:
             raise CorruptError(f"the file's parameters do not fit its program: {error}") from None
-        return values
+        return name, values
 
-    def _check_size(self, variant: Variant, values: Mapping[str, list[int]], size: tuple[int, int]) -> None:
+    def _check_size(self, variant: Variant, values: Parameters, size: tuple[int, int], *, encoding: bool) -> None:
         if size[0] * size[1] > self._limits.pixels:
             raise LimitError(
                 f"the picture has {size[1]} x {size[0]} pixels, more than the limit of {self._limits.pixels} "
                 "(--max-pixels, Limits.pixels)"
             )
         needed = estimated_bytes(
-            variant.program, self._bundle.manifest.graphs, list(rounds(variant.program, values, size))
+            variant.program,
+            self._bundle.manifest.graphs,
+            rounds(variant.program, values, size),
+            encoding=encoding,
         )
         if needed > self._limits.memory_bytes:
             raise LimitError(

@@ -49,7 +49,7 @@ def symbol_id(program: Program, graphs: Mapping[str, Graph], groups: Mapping[str
             elif not step.enc and _decides_symbols(graphs[step.graph]):
                 steps.append(_run_entry(step, graphs))
         stages.append({"each": stage.each, "align": stage.align, "steps": steps})
-    parameters = [[p.name, p.length, p.sizes] for p in program.parameters]
+    parameters = [[p.name, p.length, p.is_sizes] for p in program.parameters]
     text = _canonical({"format": 1, "parameters": parameters, "stages": stages})
     return hashlib.sha256(b"nicrt symbol id\n" + text).hexdigest()[: 2 * SYMBOL_ID_BYTES]
 

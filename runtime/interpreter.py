@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+
 from nicrt import _core
 
 from .backends import GraphSet
@@ -20,7 +21,7 @@ from .errors import CorruptError, UnsupportedError
 from .manifest import DIMENSION, Entropy, Graph, Port, Program, Run
 from .pictures import resample
 from .plan import Parameters, Round, rounds
-from .validate import BY_CHANNEL, PICTURE
+from .validate import BY_CHANNEL, COLUMNS, PICTURE, ROWS, SIZE, parameter_source
 
 Buffer = bytes | bytearray | memoryview
 Picture = npt.NDArray[np.float32]
@@ -130,7 +131,7 @@ class Interpreter:
     ) -> tuple[_core.Codebook, npt.NDArray[np.uint8]]:
         group = self._bundle.groups[step.tables]
         if step.by == BY_CHANNEL:
-            return group.by_channel(job.parameters[step.set][0] if step.set else 0)
+            return group.by_channel(job.parameters[step.set] if step.set else [0])
         index = job.tensors[step.by]
         if index.ndim != 4 or index.shape[1] != shape[0] or index.shape[2] < shape[1] or index.shape[3] < shape[2]:
             raise UnsupportedError(f"the bundle's index {step.by!r} has shape {index.shape}, its symbols {shape}")
@@ -169,23 +170,43 @@ class Interpreter:
         if run.effort and job.encoding:
             levels = [level for level in run.effort if int(level) <= job.effort]
             name = run.effort[max(levels)] if levels else name
+        if run.bands is None:
+            outputs = self._call(name, run, item, job, range(item.padded[0]))
+        else:
+            rows, step = item.padded[0], run.bands
+            parts = [
+                self._call(name, run, item, job, range(row, min(row + step, rows))) for row in range(0, rows, step)
+            ]
+            outputs = [np.concatenate(bands, axis=2) for bands in zip(*parts, strict=True)]
+        for tensor, array in zip(run.outputs.values(), outputs, strict=True):
+            job.tensors[tensor] = array
+
+    def _call(self, name: str, run: Run, item: Round, job: _Job, rows: range) -> list[Array]:
+        """Run a graph for some rows of the round's picture; its outputs in the step's order."""
         graph = self._specs[name]
-        inputs = {port: self._source(source, item, job) for port, source in run.inputs.items()}
+        inputs = {port: self._source(source, item, job, rows) for port, source in run.inputs.items()}
         sizes = _bind(name, graph.inputs, inputs)
         if graph.exact:
             _check_ranges(name, graph, inputs)
         results = self._graphs.get(name).run(inputs, list(run.outputs))
         outputs = dict(zip(run.outputs, results, strict=True))
         _bind(name, {port: graph.outputs[port] for port in outputs}, outputs, sizes)
-        for port, tensor in run.outputs.items():
-            job.tensors[tensor] = outputs[port]
+        return results
 
-    def _source(self, source: str, item: Round, job: _Job) -> Array:
+    def _source(self, source: str, item: Round, job: _Job, rows: range) -> Array:
         if source == PICTURE:
             assert job.picture is not None
             return _padded(resample(job.picture, item.size), item.padded)
+        if source == SIZE:
+            return np.array(item.size, dtype=np.int32)
+        if source == ROWS:
+            return np.array(rows, dtype=np.int32)
+        if source == COLUMNS:
+            return np.arange(item.padded[1], dtype=np.int32)
         if source.startswith("$"):
-            return np.array(job.parameters[source[1:]], dtype=np.int32)
+            name, of_round = parameter_source(source)
+            values = job.parameters[name]
+            return np.array([values[item.item]] if of_round else values, dtype=np.int32)
         return job.tensors[source]
 
 

@@ -80,19 +80,27 @@ class Tables(_Strict):
 
 
 class Parameter(_Strict):
-    """A number, or a list of them, that a file sets. `length` makes it a list of that many."""
+    """A number, or a list of them, that a file sets. `length` makes it a list of that many. `scales` makes it a list of
+    picture sizes (height, width, height, ...); by default the picture's own, times each of these.
+    """
 
     name: Name
     min: Int32
     max: Int32
     default: Int32
     length: Annotated[int, Meta(ge=1, le=4096)] | None = None
-    sizes: bool = False
+    scales: list[Annotated[float, Meta(gt=0, le=1)]] | None = None
+
+    @property
+    def is_sizes(self) -> bool:
+        return self.scales is not None
 
 
 class Entropy(_Strict, tag="entropy", tag_field="op"):
     """Code the integer tensor `out` of `channels` x ceil(height / stride) x ceil(width / stride) with the tables of a
-    group: the channel's own (`by` "channel"), or the one that the index tensor `by` names at each place."""
+    group: the channel's own (`by` "channel"), or the one that the index tensor `by` names at each place. `set`: the
+    parameter that picks the table set for all channels, or a list of `channels` numbers that picks it for each.
+    """
 
     out: Name
     channels: Annotated[int, Meta(ge=1, le=4096)]
@@ -103,15 +111,25 @@ class Entropy(_Strict, tag="entropy", tag_field="op"):
 
 
 class Run(_Strict, tag="graph", tag_field="op", rename={"inputs": "in", "outputs": "out"}):
-    """Run a graph. `inputs`: port -> tensor, `$parameter` or `@x` (the picture, encoder only); `outputs`: port ->
-    tensor. `enc`: only when encoding. `effort`: level -> graph with the same ports, the highest level not above the
-    asked one."""
+    """Run a graph. `inputs`: port -> source; `outputs`: port -> tensor. A source is
+
+    - a tensor's name;
+    - `$p`: a parameter, int32 [1], or [length] of a list; `$p[i]`: of a list its element for this round, int32 [1];
+    - `@x`: the picture at the round's size, float32 [1, 3, padded height, padded width] (encoder only);
+    - `@size`: height and width of the round's picture, int32 [2];
+    - `@rows`, `@cols`: numbers of the rows (of the band) and columns of the padded picture, int32 [n].
+
+    `enc`: only when encoding. `effort`: level -> graph with the same ports, the highest level not above the asked one.
+    `bands`: run once per block of that many rows of the padded picture and join the outputs on their third axis, so
+    that a graph whose workspace is large never holds more than a band of it.
+    """
 
     graph: Name
     inputs: dict[Name, str]
     outputs: dict[Name, Name]
     enc: bool = False
     effort: dict[Annotated[str, Meta(pattern="^[1-9]$")], Name] = {}
+    bands: Annotated[int, Meta(ge=1, le=1 << 16)] | None = None
 
 
 class Stage(_Strict):
@@ -140,12 +158,12 @@ class Variant(_Strict):
 
 class QualityPoint(_Strict):
     """Where `quality` (0..100) leads. Between two points of one variant the parameters are interpolated linearly and
-    rounded.
+    rounded; between points of two variants the nearer one counts.
     """
 
     quality: Annotated[float, Meta(ge=0, le=100)]
     variant: Name
-    parameters: dict[Name, Int32] = {}
+    parameters: dict[Name, Int32 | list[Int32]] = {}
 
 
 class Manifest(_Strict):

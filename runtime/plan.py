@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from .limits import Limits
-from .manifest import Entropy, Graph, Program, Stage
+from .manifest import Entropy, Graph, Program, Run, Stage
 
 MAX_SIDE = 1 << 24
 
@@ -16,11 +16,13 @@ Parameters = Mapping[str, list[int]]
 
 @dataclass
 class Round:
-    """One run of a stage: `size` is the (height, width) of its picture, `number` its place among the file's stages."""
+    """One run of a stage: `size` is the (height, width) of its picture, `number` its place among the file's stages,
+    `item` its place in the list that the stage runs for."""
 
     stage: Stage
     size: tuple[int, int]
     number: int
+    item: int
 
     @property
     def padded(self) -> tuple[int, int]:
@@ -42,8 +44,8 @@ def rounds(program: Program, parameters: Parameters, size: tuple[int, int]) -> I
         else:
             values = parameters[stage.each]
             items = list(zip(values[::2], values[1::2], strict=True))
-        for item in items:
-            yield Round(stage, item, number)
+        for item, item_size in enumerate(items):
+            yield Round(stage, item_size, number, item)
             number += 1
 
 
@@ -51,7 +53,7 @@ def check_parameters(program: Program, parameters: Parameters, limits: Limits) -
     """Raise ValueError for a parameter that the program does not allow."""
     for parameter in program.parameters:
         values = parameters[parameter.name]
-        if parameter.sizes:
+        if parameter.is_sizes:
             pairs = list(zip(values[::2], values[1::2], strict=False))
             if len(values) % 2 or len(pairs) > limits.stages:
                 raise ValueError(f"parameter {parameter.name!r} is not a list of at most {limits.stages} sizes")
@@ -61,19 +63,45 @@ def check_parameters(program: Program, parameters: Parameters, limits: Limits) -
             raise ValueError(f"parameter {parameter.name!r} has {len(values)} values")
         elif min(values) < parameter.min or max(values) > parameter.max:
             raise ValueError(f"parameter {parameter.name!r} is outside {parameter.min}..{parameter.max}")
+    _check_rounds(program, parameters)
 
 
-def default_parameters(program: Program) -> dict[str, list[int]]:
-    return {p.name: [] if p.sizes else [p.default] * (p.length or 1) for p in program.parameters}
+def _check_rounds(program: Program, parameters: Parameters) -> None:
+    """A list that gives a value per round must be long enough for the stage's rounds."""
+    for stage in program.stages:
+        runs = [step for step in [*stage.steps, stage.show] if isinstance(step, Run)]
+        per_round = {s.removesuffix("[i]")[1:] for run in runs for s in run.inputs.values() if s.endswith("[i]")}
+        layers = 1 if stage.each is None else len(parameters[stage.each]) // 2
+        for name in per_round:
+            if len(parameters[name]) < layers:
+                raise ValueError(f"parameter {name!r} has {len(parameters[name])} values for {layers} layers")
 
 
-def estimated_bytes(program: Program, graphs: Mapping[str, Graph], sizes: list[Round]) -> int:
+def default_parameters(program: Program, size: tuple[int, int]) -> dict[str, list[int]]:
+    """Values of all parameters where nobody asks for others; `size` is the picture's (height, width)."""
+    return {
+        p.name: scaled_sizes(size, p.scales) if p.scales is not None else [p.default] * (p.length or 1)
+        for p in program.parameters
+    }
+
+
+def scaled_sizes(size: tuple[int, int], scales: Iterable[float]) -> list[int]:
+    """height, width, height, ... of `size` times each scale, at least 1."""
+    return [max(1, round(side * scale)) for scale in scales for side in size]
+
+
+def estimated_bytes(program: Program, graphs: Mapping[str, Graph], plan: Iterable[Round], *, encoding: bool) -> int:
     """Memory that a picture needs at once: its streams' symbols, indices and means, its pixels, and the workspace of
-    the hungriest graph as its manifest gives it."""
-    workspace = max((graph.workspace_bytes_per_pixel or 0.0) for graph in graphs.values())
-    total = 0
-    for item in sizes:
-        pixels = item.padded[0] * item.padded[1]
+    the hungriest graph as its manifest gives it.
+    """
+    most = 0
+    for item in plan:
+        height, width = item.padded
         places = sum(math.prod(item.shape(s)) for s in item.stage.steps if isinstance(s, Entropy))
-        total = max(total, 9 * places + int(pixels * (15 + workspace)))
-    return total
+        runs = [s for s in [*item.stage.steps, item.stage.show] if isinstance(s, Run) and (encoding or not s.enc)]
+        workspace = max(
+            ((graphs[r.graph].workspace_bytes_per_pixel or 0.0) * min(r.bands or height, height) * width for r in runs),
+            default=0.0,
+        )
+        most = max(most, 9 * places + 15 * height * width + int(workspace))
+    return most

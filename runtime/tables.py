@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from nicrt import _core
 
 from .errors import UnsupportedError
 
 MAX_TABLES_BYTES = 64 << 20
 MAX_TABLES_PER_STREAM = 256
+MAX_CODEBOOKS = 64  # kept for reuse: a file may ask for any mixture of sets
 
 
 class TableGroup:
@@ -38,7 +40,7 @@ class TableGroup:
             raise UnsupportedError(f"table group {name!r}: a channel names a table that is not there")
         self._start = np.concatenate([[0], np.cumsum(self._size)])
         self._lock = threading.Lock()
-        self._codebooks: dict[int | None, tuple[_core.Codebook, npt.NDArray[np.uint8] | None]] = {}
+        self._codebooks: dict[tuple[int, ...] | None, tuple[_core.Codebook, npt.NDArray[np.uint8] | None]] = {}
 
     def _array(
         self, arrays: Mapping[str, npt.NDArray[Any]], key: str, dtype: type[np.generic], ndim: int = 1
@@ -71,27 +73,32 @@ class TableGroup:
         """All tables, for an index tensor."""
         return self._codebook(None)[0]
 
-    def by_channel(self, table_set: int) -> tuple[_core.Codebook, npt.NDArray[np.uint8]]:
-        """The distinct tables of one set, and the one of each channel: uint8 [channels]."""
-        codebook, channel = self._codebook(table_set)
+    def by_channel(self, table_sets: Sequence[int]) -> tuple[_core.Codebook, npt.NDArray[np.uint8]]:
+        """The distinct tables of one set, or of each channel's own set, and the one of each channel: uint8
+        [channels].
+        """
+        codebook, channel = self._codebook(tuple(table_sets))
         assert channel is not None
         return codebook, channel
 
-    def _codebook(self, table_set: int | None) -> tuple[_core.Codebook, npt.NDArray[np.uint8] | None]:
+    def _codebook(self, sets: tuple[int, ...] | None) -> tuple[_core.Codebook, npt.NDArray[np.uint8] | None]:
         with self._lock:
-            if table_set not in self._codebooks:
-                self._codebooks[table_set] = self._build(table_set)
-            return self._codebooks[table_set]
+            if sets not in self._codebooks:
+                if len(self._codebooks) >= MAX_CODEBOOKS:
+                    self._codebooks.clear()
+                self._codebooks[sets] = self._build(sets)
+            return self._codebooks[sets]
 
-    def _build(self, table_set: int | None) -> tuple[_core.Codebook, npt.NDArray[np.uint8] | None]:
-        if table_set is None:
+    def _build(self, sets: tuple[int, ...] | None) -> tuple[_core.Codebook, npt.NDArray[np.uint8] | None]:
+        if sets is None:
             used, channel = np.arange(self.count), None
         else:
             assert self._channel is not None
-            used, inverse = np.unique(self._channel[table_set], return_inverse=True)
+            own = self._channel[np.broadcast_to(sets, self._channel.shape[1]), np.arange(self._channel.shape[1])]
+            used, inverse = np.unique(own, return_inverse=True)
+            if len(used) > MAX_TABLES_PER_STREAM:
+                raise UnsupportedError(f"table group {self._name!r}: {len(used)} tables in one stream, more than 256")
             channel = inverse.astype(np.uint8)
-        if len(used) > MAX_TABLES_PER_STREAM:
-            raise UnsupportedError(f"table group {self._name!r}: {len(used)} tables in one stream, more than 256")
         frequencies = [self._frequency[self._start[t] : self._start[t + 1]] for t in used.tolist()]
         try:
             codebook = _core.Codebook(self._low[used], self._shift[used], self._size[used], np.concatenate(frequencies))

@@ -15,13 +15,19 @@ from .manifest import DIMENSION, Entropy, Graph, Manifest, Parameter, Program, R
 from .tables import TableGroup
 
 INTEGERS = frozenset({"int32", "int64", "uint8"})
-PICTURE = "@x"
+PICTURE, SIZE, ROWS, COLUMNS = "@x", "@size", "@rows", "@cols"
 BY_CHANNEL = "channel"
 MAX_INDEX_TABLES = 64  # so that 64 and more mean "not coded" in every table group that is used by index
 
 
 def _refuse(message: str) -> UnsupportedError:
     return UnsupportedError(f"the bundle is not valid: {message}")
+
+
+def parameter_source(source: str) -> tuple[str, bool]:
+    """`$p` or `$p[i]` → the parameter's name, and whether only its element for the round is meant."""
+    name = source.removeprefix("$")
+    return name.removesuffix("[i]"), name.endswith("[i]")
 
 
 @dataclass
@@ -53,7 +59,7 @@ class _ProgramCheck:
     def _stage(self, stage: Stage) -> None:
         if stage.each is not None:
             parameter = self.parameters.get(stage.each)
-            if parameter is None or not parameter.sizes:
+            if parameter is None or not parameter.is_sizes:
                 raise _refuse(f"a stage runs for each {stage.each!r}, which is not a list of sizes")
         for step in stage.steps:
             if isinstance(step, Entropy):
@@ -105,8 +111,11 @@ class _ProgramCheck:
         last_set = 0
         if step.set is not None:
             parameter = self.parameters.get(step.set)
-            if parameter is None or parameter.length is not None or parameter.sizes or parameter.min < 0:
-                raise _refuse(f"the table set {step.set!r} of {step.out!r} is not a number from 0 up")
+            one_or_each = parameter is not None and parameter.length in (None, step.channels)
+            if parameter is None or not one_or_each or parameter.is_sizes or parameter.min < 0:
+                raise _refuse(
+                    f"the table set {step.set!r} of {step.out!r} is not a number from 0 up, or one per channel"
+                )
             last_set = parameter.max
         if last_set >= sets_channels[0]:
             raise _refuse(f"tables {step.tables!r} have {sets_channels[0]} sets, and a file may ask for {last_set}")
@@ -148,12 +157,14 @@ class _ProgramCheck:
 
     def _source(self, source: str, dtype: str, graph: str, *, encoding: bool) -> bool:
         """Check one input of a graph; whether it is exact."""
-        if source.startswith("@"):
-            if source != PICTURE or not encoding:
-                raise _refuse(f"graph {graph!r} takes {source!r}, which is not to be had there")
+        if source == PICTURE and encoding:
             expected, exact = "float32", False
+        elif source in (SIZE, ROWS, COLUMNS):
+            expected, exact = "int32", True
         elif source.startswith("$"):
-            if source[1:] not in self.parameters:
+            name, of_round = parameter_source(source)
+            parameter = self.parameters.get(name)
+            if parameter is None or (of_round and parameter.length is None):
                 raise _refuse(f"graph {graph!r} takes parameter {source!r}, which is not there")
             expected, exact = "int32", True
         else:
@@ -169,7 +180,7 @@ class _ProgramCheck:
 def _check_parameter(parameter: Parameter) -> None:
     if not parameter.min <= parameter.default <= parameter.max:
         raise _refuse(f"the default of parameter {parameter.name!r} is outside its range")
-    if parameter.sizes and parameter.length is not None:
+    if parameter.is_sizes and parameter.length is not None:
         raise _refuse(f"parameter {parameter.name!r} is both a list of sizes and of numbers")
 
 
@@ -205,5 +216,11 @@ def check_manifest(manifest: Manifest, groups: dict[str, TableGroup]) -> None:
             raise _refuse(f"quality {point.quality} names variant {point.variant!r}, which is not there")
         parameters = {p.name: p for p in variant_of_point.program.parameters}
         for key, value in point.parameters.items():
-            if key not in parameters or not parameters[key].min <= value <= parameters[key].max:
+            values = value if isinstance(value, list) else [value]
+            known = parameters.get(key)
+            if known is None or len(values) != (known.length or 1) or not _within(values, known):
                 raise _refuse(f"quality {point.quality} sets {key!r} to {value}, which its program does not allow")
+
+
+def _within(values: list[int], parameter: Parameter) -> bool:
+    return not parameter.is_sizes and parameter.min <= min(values) and max(values) <= parameter.max

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nicrt
 import numpy as np
 import pytest
 from PIL import Image
+
+import nicrt
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"  # development data beside the checkout; tests that need it skip without

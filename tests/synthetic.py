@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import TensorProto, helper, numpy_helper
+
 from nicrt.runtime import manifest as m
 from nicrt.runtime.ids import picture_id, symbol_id
 from nicrt.runtime.proofs import outputs_sha256, proof_inputs
 from nicrt.runtime.tables import TableGroup
-from onnx import TensorProto, helper, numpy_helper
 
 TYPES = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32, "uint8": TensorProto.UINT8}
 
@@ -107,6 +108,64 @@ def graph_show(step: float) -> Parts:
     return nodes, inputs, outputs, constants
 
 
+def graph_ramp() -> Parts:
+    """size, rows, cols, weight → int32 [1, 3, rows, cols]: (row * weight + col + height) mod 251."""
+    nodes = [
+        helper.make_node("Unsqueeze", ["rows", "one"], ["down"]),
+        helper.make_node("Mul", ["down", "weight"], ["weighted"]),
+        helper.make_node("Add", ["weighted", "cols"], ["sum"]),
+        helper.make_node("Gather", ["size", "zero"], ["height"]),
+        helper.make_node("Add", ["sum", "height"], ["total"]),
+        helper.make_node("Mod", ["total", "prime"], ["ramp"]),
+        helper.make_node("Unsqueeze", ["ramp", "front"], ["planes"]),
+        helper.make_node("Concat", ["planes", "planes", "planes"], ["picture"], axis=1),
+    ]
+    inputs = {
+        "size": port("int32", 2),
+        "rows": port("int32", "r"),
+        "cols": port("int32", "c"),
+        "weight": port("int32", 1),
+    }
+    outputs = {"picture": port("int32", 1, 3, "r", "c")}
+    constants = {
+        "one": np.array([1], np.int64),
+        "zero": np.int64(0),
+        "prime": np.int32(251),
+        "front": np.array([0, 1], np.int64),
+    }
+    return nodes, inputs, outputs, constants
+
+
+def graph_to_picture() -> Parts:
+    """int32 [1, 3, r, c] → uint8 [1, r, c, 3]."""
+    nodes = [
+        helper.make_node("Transpose", ["planes"], ["nhwc"], perm=[0, 2, 3, 1]),
+        helper.make_node("Cast", ["nhwc"], ["picture"], to=TensorProto.UINT8),
+    ]
+    return nodes, {"planes": port("int32", 1, 3, "r", "c")}, {"picture": port("uint8", 1, "r", "c", 3)}, {}
+
+
+def banded_program() -> m.Program:
+    """One stage per layer that ignores its symbols and shows a ramp of rows and columns, made 7 rows at a time."""
+    inputs = {"size": "@size", "rows": "@rows", "cols": "@cols", "weight": "$weight[i]"}
+    stage = m.Stage(
+        align=8,
+        each="layers",
+        steps=[
+            m.Run(graph="analysis", inputs={"x": "@x"}, outputs={"y": "y"}, enc=True),
+            m.Entropy(out="y", channels=3, stride=4, tables="base", by="channel", set="sets"),
+            m.Run(graph="ramp", inputs=inputs, outputs={"picture": "ramp"}, bands=7),
+        ],
+        show=m.Run(graph="to_picture", inputs={"planes": "ramp"}, outputs={"picture": "shown"}),
+    )
+    parameters = [
+        m.Parameter(name="layers", min=1, max=1 << 20, default=1, scales=[0.3, 1.0]),
+        m.Parameter(name="weight", min=0, max=1000, default=3, length=3),
+        m.Parameter(name="sets", min=0, max=1, default=0, length=3),
+    ]
+    return m.Program(parameters=parameters, stages=[stage])
+
+
 def layered_program() -> m.Program:
     """Stage 1: y at the picture's size. Stage 2, per layer: u coded by channel, t coded by an index made of u."""
 
@@ -139,7 +198,7 @@ def layered_program() -> m.Program:
         show="pixels",
     )
     parameters = [
-        m.Parameter(name="layers", min=1, max=1 << 20, default=1, sizes=True),
+        m.Parameter(name="layers", min=1, max=1 << 20, default=1, scales=[0.5, 1.0]),
         m.Parameter(name="set", min=0, max=1, default=0),
         m.Parameter(name="floor", min=0, max=4, default=0),
     ]
@@ -158,7 +217,12 @@ LAYERED_GRAPHS = {
 
 
 def write_bundle(
-    folder: Path, name: str, parts: dict[str, Parts], program: m.Program, arrays: dict[str, np.ndarray]
+    folder: Path,
+    name: str,
+    parts: dict[str, Parts],
+    program: m.Program,
+    worst: dict[str, int | list[int]],
+    best: dict[str, int | list[int]],
 ) -> Path:
     """Write a bundle whose only variant is `program`; exact graphs get proofs from ONNX Runtime itself."""
     from safetensors.numpy import save
@@ -178,7 +242,12 @@ def write_bundle(
             exact=key == "index",
             encoder="y" in outputs,
         )
-    graphs["index"] = _with_proof(graphs["index"], folder)
+    if "index" in graphs:
+        graphs["index"] = _with_proof(graphs["index"], folder)
+    arrays = {
+        **table_arrays("base", [0.5, 2.0, 12.0], [[0, 1, 2], [2, 1, 1]]),
+        **table_arrays("layer", [0.6, 3.0, 8.0, 30.0], None),
+    }
     data = save(arrays)
     (folder / "tables.safetensors").write_bytes(data)
     groups = {group: TableGroup(group, arrays) for group in {key.rpartition(".")[0] for key in arrays}}
@@ -198,8 +267,8 @@ def write_bundle(
             )
         },
         quality=[
-            m.QualityPoint(quality=0.0, variant="only", parameters={"floor": 4}),
-            m.QualityPoint(quality=100.0, variant="only", parameters={"floor": 0}),
+            m.QualityPoint(quality=0.0, variant="only", parameters=worst),
+            m.QualityPoint(quality=100.0, variant="only", parameters=best),
         ],
     )
     (folder / "manifest.json").write_bytes(m.encode(manifest))
@@ -221,8 +290,10 @@ def _with_proof(graph: m.Graph, folder: Path) -> m.Graph:
 
 def layered(folder: Path) -> Path:
     """Write the `layered` bundle into `folder`."""
-    arrays = {
-        **table_arrays("base", [0.5, 2.0, 12.0], [[0, 1, 2], [2, 1, 1]]),
-        **table_arrays("layer", [0.6, 3.0, 8.0, 30.0], None),
-    }
-    return write_bundle(folder, "layered", LAYERED_GRAPHS, layered_program(), arrays)
+    return write_bundle(folder, "layered", LAYERED_GRAPHS, layered_program(), {"floor": 4}, {"floor": 0})
+
+
+def banded(folder: Path) -> Path:
+    """Write the `banded` bundle into `folder`."""
+    graphs = {"analysis": graph_analysis(8), "ramp": graph_ramp(), "to_picture": graph_to_picture()}
+    return write_bundle(folder, "banded", graphs, banded_program(), {"weight": [1, 2, 3]}, {"weight": [5, 2, 9]})

@@ -8,9 +8,10 @@ import sys
 import threading
 import warnings
 
-import nicrt
 import numpy as np
 import pytest
+
+import nicrt
 from conftest import psnr
 
 

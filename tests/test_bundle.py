@@ -10,9 +10,10 @@ from typing import Any
 
 import jsonschema
 import msgspec
-import nicrt
 import numpy as np
 import pytest
+
+import nicrt
 import synthetic
 from conftest import ROOT
 from nicrt.runtime import manifest as m

@@ -10,12 +10,13 @@ import sys
 import time
 from pathlib import Path
 
-import nicrt
 import numpy as np
 import pytest
+from PIL import Image
+
+import nicrt
 from conftest import GOLDEN, PICTURES, psnr
 from nicrt.runtime.cli import main
-from PIL import Image
 
 HARBOUR = str(PICTURES / "harbour.png")
 

@@ -7,14 +7,15 @@ import os
 import subprocess
 import sys
 
-import nicrt
 import numpy as np
 import pytest
+from PIL import Image
+
+import nicrt
 from conftest import GOLDEN
 from golden.make import symbols_sha256
 from nicrt.runtime.backends import GraphSet
 from nicrt.runtime.backends.onnxruntime_cpu import OPTIMIZATION_LEVELS, OnnxRuntimeCpu
-from PIL import Image
 
 GOOD = json.loads((GOLDEN / "good.json").read_text())
 

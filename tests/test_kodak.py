@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nicrt
 import numpy as np
 import pytest
+from PIL import Image
+
+import nicrt
 from nicrt.runtime.interpreter import Interpreter
 from nicrt.runtime.plan import default_parameters
-from PIL import Image
 
 
 @pytest.mark.parametrize("number", [1, 8, 19, 23])
@@ -20,13 +21,13 @@ def test_symbols_decoded_are_those_encoded(codec: nicrt.Codec, kodak: list[Path]
     written: list[np.ndarray] = []
     interpreter.encode(
         pixels,
-        default_parameters(variant.program),
+        default_parameters(variant.program, pixels.shape[:2]),
         tile=512,
         symbols_per_lane=8192,
         effort=5,
         watch=lambda _, symbols: written.append(symbols.copy()),
     )
-    parameters = {name: values[0] for name, values in default_parameters(variant.program).items()}
+    parameters = {name: values[0] for name, values in default_parameters(variant.program, pixels.shape[:2]).items()}
     read = codec.symbols(codec.encode(pixels, parameters=parameters))
     assert len(read) == len(written) > 0
     for a, b in zip(read, written, strict=True):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 
-import nicrt
 import numpy as np
 import pytest
-from nicrt.runtime.pictures import from_array, load_picture, output_format, resample, save_picture
 from PIL import Image, ImageCms
+
+import nicrt
+from nicrt.runtime.pictures import from_array, load_picture, output_format, resample, save_picture
 
 
 def load(image: Image.Image, kind: str, **options: object) -> tuple[np.ndarray, list[str]]:

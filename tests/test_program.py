@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import nicrt
+from pathlib import Path
+
 import numpy as np
 import pytest
-import synthetic
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+import nicrt
+import synthetic
 from nicrt import _core
 from nicrt.runtime.interpreter import Interpreter
 from nicrt.runtime.pictures import from_array, resample
@@ -133,3 +136,35 @@ def test_values_outside_an_exact_graphs_range_are_refused(codec: nicrt.Codec) ->
     _check_ranges("index", graph, fine)
     with pytest.raises(nicrt.CorruptError, match="floor"):
         _check_ranges("index", graph, {**fine, "floor": np.array([5], np.int32)})
+
+
+@pytest.mark.parametrize("quality", [0, 50, 100])
+def test_bands_sizes_and_parameters_of_a_round(tmp_path: Path, harbour: np.ndarray, quality: float) -> None:
+    codec = nicrt.load(synthetic.banded(tmp_path / "banded"), threads=1)
+    data = codec.encode(harbour, quality=quality, scales=[1, 2.5, 5], parameters={"sets": [1, 0, 1]})
+    facts = nicrt.info(data)
+    weights = facts.parameters[1]
+    assert weights == {0: [1, 2, 3], 50: [3, 2, 6], 100: [5, 2, 9]}[quality]
+    assert facts.parameters[0] == [32, 48, 80, 120, 160, 240] and facts.stages == 3
+    for stage, (height, width) in enumerate([(32, 48), (80, 120), (160, 240)]):
+        ramp = np.add.outer(np.arange(height) * weights[stage], np.arange(width)) + height
+        expected = np.repeat((ramp % 251).astype(np.uint8)[:, :, None], 3, axis=2)
+        np.testing.assert_array_equal(codec.decode(data, stage=stage + 1), expected)
+    with pytest.raises(ValueError, match="layers"):  # a fourth layer has no weight
+        codec.encode(harbour, scales=[1, 2, 3, 4])
+    for scales in ([2, 1], [0, 1], []):
+        with pytest.raises(ValueError):
+            codec.encode(harbour, scales=scales)
+
+
+def test_encoding_like_another_file(codec: nicrt.Codec, harbour: np.ndarray) -> None:
+    first = codec.encode(harbour, scales=[1, 3], parameters={"floor": 2})
+    again = codec.encode(harbour, like=first)
+    assert again == first
+    assert nicrt.info(codec.encode(harbour[:80], like=first)).parameters == nicrt.info(first).parameters
+
+
+def test_variants_are_found_by_name(codec: nicrt.Codec, harbour: np.ndarray) -> None:
+    assert codec.encode(harbour, variant="only") == codec.encode(harbour)
+    with pytest.raises(ValueError, match="only"):
+        codec.encode(harbour, variant="96")

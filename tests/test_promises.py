@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
-import nicrt
 import numpy as np
 import pytest
-from conftest import GOLDEN
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+import nicrt
+from conftest import GOLDEN
 
 BAD = json.loads((GOLDEN / "bad.json").read_text())
 

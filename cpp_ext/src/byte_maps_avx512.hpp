@@ -1,17 +1,7 @@
 // Look-ups in a byte map of 256 entries, 64 at a time. Include only where NICRT_X86 is defined.
 #pragma once
 
-// GCC 12 takes the undefined pass-through operands of its own AVX-512 intrinsics for a mistake (its bug 105593).
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-
-#include <immintrin.h>
-
-#define NICRT_AVX512 \
-    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx2,bmi,bmi2,popcnt")))
-#define NICRT_AVX512_INLINE NICRT_AVX512 __attribute__((always_inline)) inline
+#include "simd.hpp"
 
 namespace nicrt {
 
@@ -24,7 +14,8 @@ struct ByteMap512 {
     }
 
     [[nodiscard]] NICRT_AVX512_INLINE __m512i operator[](__m512i index) const {
-        return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), _mm512_permutex2var_epi8(part[0], index, part[1]),
+        return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index),
+                                      _mm512_permutex2var_epi8(part[0], index, part[1]),
                                       _mm512_permutex2var_epi8(part[2], index, part[3]));
     }
 };

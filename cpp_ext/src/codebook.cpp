@@ -13,7 +13,8 @@ constexpr std::size_t kMaxCoded = 255;
 /// What is wrong with the table, or nothing.
 std::string fault(const TableView& table) {
     const std::size_t count = table.frequencies.size();
-    if (count < 2 || count > kMaxCoded + 1) return "has " + std::to_string(count) + " frequencies, not 2 .. 256";
+    if (count < 2 || count > kMaxCoded + 1)
+        return "has " + std::to_string(count) + " frequencies, not 2 .. 256";
     const int coded = static_cast<int>(count) - 1;
     if (table.low < -127 || table.low > 128 - coded) return "codes quotients outside -127 .. 127";
     if (table.shift > kMaxShift) return "has more than 12 raw bits";
@@ -40,14 +41,16 @@ void for_each_id(const Codebook::Impl& impl, const TableInfo& table, Visit visit
 void fill_lookup(const Codebook::Impl& impl, const TableInfo& table, std::uint32_t* entries) {
     for_each_id(impl, table, [&](std::uint32_t id, std::uint32_t frequency, std::uint32_t start) {
         const std::uint32_t base = frequency << 20 | table.quotient_byte(id);
-        for (std::uint32_t offset = 0; offset < frequency; ++offset) entries[start + offset] = base | offset << 8;
+        for (std::uint32_t offset = 0; offset < frequency; ++offset)
+            entries[start + offset] = base | offset << 8;
     });
 }
 
 void append_buckets(const Codebook::Impl& impl, const TableInfo& table, SearchForm& form) {
     std::array<std::uint32_t, kProbabilityTotal> entries;
     for_each_id(impl, table, [&](std::uint32_t id, std::uint32_t frequency, std::uint32_t start) {
-        std::fill_n(entries.begin() + start, frequency, frequency << 20 | start << 8 | table.quotient_byte(id));
+        std::fill_n(entries.begin() + start, frequency,
+                    frequency << 20 | start << 8 | table.quotient_byte(id));
     });
     for (auto slot = entries.cbegin(); slot != entries.cend(); slot += kBucketSlots) {
         const auto end = slot + kBucketSlots;
@@ -89,7 +92,8 @@ void add_maps(const TableInfo& table, std::size_t index, Codebook::Impl& impl) {
 const std::uint32_t* Codebook::Impl::lookup() const {
     std::call_once(lookup_once_, [this] {
         lookup_.resize(tables.size() * kProbabilityTotal);
-        for (std::size_t i = 0; i < tables.size(); ++i) fill_lookup(*this, tables[i], &lookup_[i * kProbabilityTotal]);
+        for (std::size_t i = 0; i < tables.size(); ++i)
+            fill_lookup(*this, tables[i], &lookup_[i * kProbabilityTotal]);
         lookup_ready_.store(true, std::memory_order_release);
     });
     return lookup_.data();
@@ -127,8 +131,8 @@ Status Codebook::build(std::span<const TableView> tables, std::shared_ptr<const 
     Impl& impl = *book->impl_;
     for (std::size_t i = 0; i < tables.size(); ++i) {
         const auto& frequencies = tables[i].frequencies;
-        const TableInfo info{tables[i].low, static_cast<std::uint32_t>(frequencies.size() - 1), tables[i].shift,
-                             impl.frequencies.size()};
+        const TableInfo info{tables[i].low, static_cast<std::uint32_t>(frequencies.size() - 1),
+                             tables[i].shift, impl.frequencies.size()};
         impl.frequencies.insert(impl.frequencies.end(), frequencies.begin(), frequencies.end());
         add_maps(info, i, impl);
         impl.tables.push_back(info);

@@ -1,5 +1,5 @@
-// The forms of a codebook that the coders work with. Each is made on first use: a process that only decodes never
-// pays for the encoder's, and a short stream never for the full look-up table.
+// The forms of a codebook that the coders work with. Each is made on first use: a process that only decodes
+// never pays for the encoder's, and a short stream never for the full look-up table.
 #pragma once
 
 #include <array>
@@ -17,10 +17,10 @@ namespace nicrt {
 inline constexpr std::int8_t kEscape = -128;
 
 struct TableInfo {
-    std::int32_t low = 0;      ///< first coded quotient
-    std::uint32_t coded = 0;   ///< number of coded quotients; the id of the escape
-    std::uint32_t shift = 0;   ///< raw bits
-    std::size_t first = 0;     ///< place of its frequencies among those of all tables
+    std::int32_t low = 0;     ///< first coded quotient
+    std::uint32_t coded = 0;  ///< number of coded quotients; the id of the escape
+    std::uint32_t shift = 0;  ///< raw bits
+    std::size_t first = 0;    ///< place of its frequencies among those of all tables
 
     [[nodiscard]] bool codes(std::int32_t quotient) const {
         return static_cast<std::uint32_t>(quotient - low) < coded;
@@ -48,10 +48,12 @@ struct alignas(64) ByteMaps {
     unsigned first_shift = kMaxTables;  ///< lowest id of a table with raw bits
 };
 
-/// The search form splits the slots of a table into buckets of 16. A bucket holds the entries of its first and second
-/// symbol; nearly every bucket of a real table has no more. One with more refers to a row with an entry per slot.
+/// The search form splits the slots of a table into buckets of 16. A bucket holds the entries of its first
+/// and second symbol; nearly every bucket of a real table has no more. One with more refers to a row with an
+/// entry per slot.
 ///
-/// Entry: frequency << 20 | start << 8 | quotient byte. Reference to a row: its number, so the frequency bits are 0.
+/// Entry: frequency << 20 | start << 8 | quotient byte. Reference to a row: its number, so the frequency bits
+/// are 0.
 inline constexpr unsigned kBucketBits = 8;
 inline constexpr unsigned kBucketSlots = kProbabilityTotal >> kBucketBits;
 
@@ -61,8 +63,8 @@ struct Bucket {
 };
 
 struct SearchForm {
-    std::vector<Bucket> buckets;       ///< 2^kBucketBits per table
-    std::vector<std::uint32_t> rows;   ///< kBucketSlots per crowded bucket
+    std::vector<Bucket> buckets;      ///< 2^kBucketBits per table
+    std::vector<std::uint32_t> rows;  ///< kBucketSlots per crowded bucket
 };
 
 struct Codebook::Impl {
@@ -76,8 +78,8 @@ struct Codebook::Impl {
     [[nodiscard]] bool lookup_ready() const { return lookup_ready_.load(std::memory_order_acquire); }
     [[nodiscard]] const SearchForm& search() const;
 
-    /// 256 entries per table by quotient byte, frequency | start << 16; every quotient that the table does not code
-    /// has the escape's.
+    /// 256 entries per table by quotient byte, frequency | start << 16; every quotient that the table does
+    /// not code has the escape's.
     [[nodiscard]] const std::uint32_t* encode() const;
 
 private:

@@ -10,7 +10,7 @@ namespace nicrt {
 
 struct Cpu {
     bool sse42 = false;
-    bool avx2 = false;    ///< AVX2, BMI2 and POPCNT
+    bool avx2 = false;    ///< AVX2, BMI1, BMI2 and POPCNT
     bool avx512 = false;  ///< AVX-512 F, BW, VL, DQ, VBMI and VBMI2, besides the above
 };
 

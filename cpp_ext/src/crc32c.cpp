@@ -31,9 +31,9 @@ constexpr ByteTable kByteTable = make_byte_table();
 
 #ifdef NICRT_X86
 
-// The crc32 instruction takes three cycles but one can start every cycle, so three chains run side by side over
-// three neighbouring blocks. A CRC is linear: the chain of an earlier block is carried over a later one by feeding
-// it that many zero bytes, which for a fixed block size is one table look-up per byte of the CRC.
+// The crc32 instruction takes three cycles but one can start every cycle, so three chains run side by side
+// over three neighbouring blocks. A CRC is linear: the chain of an earlier block is carried over a later one
+// by feeding it that many zero bytes, which for a fixed block size is one table look-up per byte of the CRC.
 constexpr std::size_t kBlock = 1024;
 
 constexpr std::array<ByteTable, 4> make_block_shift() {
@@ -64,7 +64,8 @@ std::uint64_t load64(const std::uint8_t* p) {
     return value;
 }
 
-__attribute__((target("sse4.2"))) std::uint32_t crc32c_sse42(std::span<const std::uint8_t> data, std::uint32_t crc) {
+__attribute__((target("sse4.2"))) std::uint32_t crc32c_sse42(std::span<const std::uint8_t> data,
+                                                             std::uint32_t crc) {
     const std::uint8_t* p = data.data();
     std::size_t left = data.size();
     std::uint64_t a = crc ^ 0xFFFFFFFFu;

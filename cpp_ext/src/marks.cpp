@@ -5,7 +5,8 @@
 namespace nicrt {
 namespace {
 
-/// Whether some symbol of a run may be marked: loops without look-ups or branches, which compilers turn into vectors.
+/// Whether some symbol of a run may be marked: loops without look-ups or branches, which compilers turn into
+/// vectors.
 bool maybe_special(const ByteMaps& maps, const std::uint8_t* table_ids, const std::int16_t* quotients,
                    std::size_t count) {
     std::uint8_t largest = 0;
@@ -28,14 +29,16 @@ TableScan scan(const ByteMaps& maps, const std::uint8_t* table_ids, std::size_t 
     return scan;
 }
 
-void special(const ByteMaps& maps, const std::uint8_t* table_ids, const std::int16_t* quotients, std::size_t n,
-             std::uint64_t* marks) {
+void special(const ByteMaps& maps, const std::uint8_t* table_ids, const std::int16_t* quotients,
+             std::size_t n, std::uint64_t* marks) {
     for (std::size_t i = 0; i < n; i += kMarkRun) {
         const std::size_t count = std::min(kMarkRun, n - i);
         std::uint64_t run = 0;
         if (maybe_special(maps, table_ids + i, quotients + i, count))
             for (std::size_t j = 0; j < count; ++j)
-                run |= static_cast<std::uint64_t>((maps.shift[table_ids[i + j]] != 0) | (quotients[i + j] == kEscape)) << j;
+                run |= static_cast<std::uint64_t>((maps.shift[table_ids[i + j]] != 0) |
+                                                  (quotients[i + j] == kEscape))
+                       << j;
         marks[i / kMarkRun] = run;
     }
 }

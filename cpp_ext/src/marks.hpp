@@ -1,5 +1,5 @@
-// Which symbols need more than their quotient byte. In most streams few do, so they are found 64 at a time and then
-// treated one by one.
+// Which symbols need more than their quotient byte. In most streams few do, so they are found 64 at a time
+// and then treated one by one.
 #pragma once
 
 #include <bit>
@@ -23,8 +23,8 @@ struct MarkLoops {
     TableScan (*scan)(const ByteMaps& maps, const std::uint8_t* table_ids, std::size_t n);
 
     /// Bit i % 64 of marks[i / 64]: the table of symbol i has raw bits, or quotient i is the escape byte.
-    void (*special)(const ByteMaps& maps, const std::uint8_t* table_ids, const std::int16_t* quotients, std::size_t n,
-                    std::uint64_t* marks);
+    void (*special)(const ByteMaps& maps, const std::uint8_t* table_ids, const std::int16_t* quotients,
+                    std::size_t n, std::uint64_t* marks);
 };
 
 [[nodiscard]] MarkLoops mark_loops(Isa isa);  ///< not `best`

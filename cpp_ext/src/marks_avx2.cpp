@@ -3,17 +3,15 @@
 
 #ifdef NICRT_X86
 
-#include <immintrin.h>
+#include "simd.hpp"
 
 namespace nicrt {
 namespace {
 
-#define NICRT_AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt")))
-#define NICRT_AVX2_INLINE __attribute__((target("avx2,bmi,bmi2,popcnt"), always_inline)) inline
-
 NICRT_AVX2_INLINE __m256i load32(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
-/// The set of tables with raw bits. The low half of a table id picks a byte of the bitmap, the high half a bit in it.
+/// The set of tables with raw bits. The low half of a table id picks a byte of the bitmap, the high half a
+/// bit in it.
 struct ShiftSet {
     __m256i low_tables, high_tables;  ///< below 128 and from there on
 
@@ -28,17 +26,20 @@ struct ShiftSet {
         const __m256i nibble = _mm256_set1_epi8(15);
         const __m256i low = _mm256_and_si256(tables, nibble);
         const __m256i high = _mm256_and_si256(_mm256_srli_epi16(tables, 4), nibble);
-        const __m256i bit = _mm256_shuffle_epi8(_mm256_set1_epi64x(static_cast<long long>(0x8040201008040201u)), high);
+        const __m256i bit =
+            _mm256_shuffle_epi8(_mm256_set1_epi64x(static_cast<long long>(0x8040201008040201u)), high);
         const __m256i set = _mm256_blendv_epi8(_mm256_shuffle_epi8(low_tables, low),
                                                _mm256_shuffle_epi8(high_tables, low), tables);
-        return static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_and_si256(set, bit), bit)));
+        return static_cast<std::uint32_t>(
+            _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_and_si256(set, bit), bit)));
     }
 };
 
 NICRT_AVX2_INLINE std::uint32_t escapes32(const std::int16_t* quotients) {
     const __m256i packed = _mm256_packs_epi16(load32(quotients), load32(quotients + 16));
     const __m256i ordered = _mm256_permute4x64_epi64(packed, 0xd8);
-    return static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(ordered, _mm256_set1_epi8(kEscape))));
+    return static_cast<std::uint32_t>(
+        _mm256_movemask_epi8(_mm256_cmpeq_epi8(ordered, _mm256_set1_epi8(kEscape))));
 }
 
 NICRT_AVX2 TableScan scan(const ByteMaps& maps, const std::uint8_t* table_ids, std::size_t n) {

@@ -28,7 +28,9 @@ struct Lookup8 {
     const std::uint32_t* entries;
     explicit Lookup8(const DecodeTables& tables) : entries(tables.lookup) {}
 
-    NICRT_AVX2_INLINE __m256i find(__m256i table, __m256i slot) const { return load_lookup(entries, table, slot); }
+    NICRT_AVX2_INLINE __m256i find(__m256i table, __m256i slot) const {
+        return load_lookup(entries, table, slot);
+    }
     NICRT_AVX2_INLINE static __m256i offset(__m256i entry, __m256i) {
         return _mm256_and_si256(_mm256_srli_epi32(entry, 8), _mm256_set1_epi32(kSlotMask));
     }
@@ -45,11 +47,13 @@ struct Search8 {
         __m256i entry = _mm256_blendv_epi8(bucket.second, bucket.first, before_second);
         const __m256i crowded = _mm256_cmpeq_epi32(_mm256_srli_epi32(entry, 20), _mm256_setzero_si256());
         if (!_mm256_testz_si256(crowded, crowded)) [[unlikely]]
-            entry = _mm256_mask_i32gather_epi32(entry, reinterpret_cast<const int*>(rows), row_places(entry, slot),
-                                                crowded, 4);
+            entry = _mm256_mask_i32gather_epi32(entry, reinterpret_cast<const int*>(rows),
+                                                row_places(entry, slot), crowded, 4);
         return entry;
     }
-    NICRT_AVX2_INLINE static __m256i offset(__m256i entry, __m256i slot) { return _mm256_sub_epi32(slot, start(entry)); }
+    NICRT_AVX2_INLINE static __m256i offset(__m256i entry, __m256i slot) {
+        return _mm256_sub_epi32(slot, start(entry));
+    }
 
 private:
     NICRT_AVX2_INLINE static __m256i start(__m256i entry) {
@@ -78,10 +82,11 @@ NICRT_AVX2_INLINE __m256i quotients16(__m256i a, __m256i b) {
     return _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
 }
 
-/// Every group of eight lanes looks at the 8 words from `next`; the groups before it have taken at most 8 each.
+/// Every group of eight lanes looks at the 8 words from `next`; the groups before it have taken at most 8
+/// each.
 template <class Path>
-NICRT_AVX2 std::size_t decode_32(const DecodeTables& tables, const std::uint8_t* table_ids, std::size_t rounds,
-                                      std::int16_t* quotients, LaneStates& lanes) {
+NICRT_AVX2 std::size_t decode_32(const DecodeTables& tables, const std::uint8_t* table_ids,
+                                 std::size_t rounds, std::int16_t* quotients, LaneStates& lanes) {
     constexpr unsigned kGroups = 4;
     const Path path(tables);
     __m256i state[kGroups];

@@ -1,10 +1,8 @@
-// Eight lanes a vector as with AVX2, because shorter vectors mean a shorter wait for the entries of all lanes; what
-// AVX-512 gives is masks, and the expand instruction that hands words to the lanes that take one.
+// Eight lanes a vector as with AVX2, because shorter vectors mean a shorter wait for the entries of all
+// lanes; what AVX-512 gives is masks, and the expand instruction that hands words to the lanes that take one.
 #include "rans_decode_vector.hpp"
 
 #ifdef NICRT_X86
-
-#include "byte_maps_avx512.hpp"
 
 namespace nicrt {
 namespace {
@@ -13,7 +11,9 @@ struct Lookup8 {
     const std::uint32_t* entries;
     explicit Lookup8(const DecodeTables& tables) : entries(tables.lookup) {}
 
-    NICRT_AVX512_INLINE __m256i find(__m256i table, __m256i slot) const { return load_lookup(entries, table, slot); }
+    NICRT_AVX512_INLINE __m256i find(__m256i table, __m256i slot) const {
+        return load_lookup(entries, table, slot);
+    }
     NICRT_AVX512_INLINE static __m256i offset(__m256i entry, __m256i) {
         return _mm256_and_si256(_mm256_srli_epi32(entry, 8), _mm256_set1_epi32(kSlotMask));
     }
@@ -26,8 +26,10 @@ struct Search8 {
 
     NICRT_AVX512_INLINE __m256i find(__m256i table, __m256i slot) const {
         const BucketEntries bucket = load_buckets(buckets, table, slot);
-        __m256i entry = _mm256_mask_blend_epi32(_mm256_cmplt_epu32_mask(slot, start(bucket.second)), bucket.second,
-                                                bucket.first);
+        // bits 31..20 of both sides are a slot and a start; the ones below the slot make its side the larger when they agree
+        const __m256i key = _mm256_or_si256(_mm256_slli_epi32(slot, 20), _mm256_set1_epi32(0xfffff));
+        __m256i entry = _mm256_mask_blend_epi32(
+            _mm256_cmplt_epu32_mask(key, _mm256_slli_epi32(bucket.second, 12)), bucket.second, bucket.first);
         const __mmask8 crowded = _mm256_cmplt_epu32_mask(entry, _mm256_set1_epi32(1 << 20));
         if (crowded != 0) [[unlikely]]
             entry = _mm256_mmask_i32gather_epi32(entry, crowded, row_places(entry, slot), rows, 4);
@@ -55,10 +57,11 @@ NICRT_AVX512_INLINE __m256i advance(__m256i state, __m256i entry, __m256i slot, 
     return _mm256_or_si256(_mm256_mask_slli_epi32(x, take, x, 16), _mm256_maskz_expand_epi32(take, words));
 }
 
-/// Every group of eight lanes looks at the 8 words from `next`; the groups before it have taken at most 8 each.
+/// Every group of eight lanes looks at the 8 words from `next`; the groups before it have taken at most 8
+/// each.
 template <class Path>
-NICRT_AVX512 std::size_t decode_32(const DecodeTables& tables, const std::uint8_t* table_ids, std::size_t rounds,
-                                        std::int16_t* quotients, LaneStates& lanes) {
+NICRT_AVX512 std::size_t decode_32(const DecodeTables& tables, const std::uint8_t* table_ids,
+                                   std::size_t rounds, std::int16_t* quotients, LaneStates& lanes) {
     constexpr unsigned kGroups = 4;
     const Path path(tables);
     __m256i state[kGroups];
@@ -101,7 +104,9 @@ DecodeRounds decode_rounds_avx512(DecodePath path, unsigned lanes) {
 #else
 
 namespace nicrt {
-DecodeRounds decode_rounds_avx512(DecodePath path, unsigned lanes) { return decode_rounds_scalar(path, lanes); }
+DecodeRounds decode_rounds_avx512(DecodePath path, unsigned lanes) {
+    return decode_rounds_scalar(path, lanes);
+}
 }  // namespace nicrt
 
 #endif

@@ -38,7 +38,8 @@ struct SearchPath {
     [[nodiscard]] NICRT_INLINE std::uint32_t entry(std::uint32_t table, std::uint32_t slot) const {
         const Bucket bucket = buckets[table << kBucketBits | slot / kBucketSlots];
         const std::uint32_t found = slot >= (bucket.second >> 8 & kSlotMask) ? bucket.second : bucket.first;
-        if (found >= 1u << 20) [[likely]] return found;
+        if (found >= 1u << 20) [[likely]]
+            return found;
         return rows[found * kBucketSlots + slot % kBucketSlots];
     }
     [[nodiscard]] NICRT_INLINE std::uint32_t offset(std::uint32_t entry, std::uint32_t slot) const {
@@ -61,8 +62,8 @@ NICRT_INLINE std::int16_t decode_symbol(const Path& path, std::uint32_t table, s
 }
 
 template <class Path, unsigned kLanes>
-NICRT_INLINE std::size_t decode_lanes(const DecodeTables& tables, const std::uint8_t* table_ids, std::size_t rounds,
-                                      std::int16_t* quotients, LaneStates& lanes) {
+NICRT_INLINE std::size_t decode_lanes(const DecodeTables& tables, const std::uint8_t* table_ids,
+                                      std::size_t rounds, std::int16_t* quotients, LaneStates& lanes) {
     const Path path(tables);
     std::uint32_t state[kLanes];
     for (unsigned lane = 0; lane < kLanes; ++lane) state[lane] = lanes.state[lane];

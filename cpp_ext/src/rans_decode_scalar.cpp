@@ -14,8 +14,8 @@ DecodeRounds loop_for(unsigned lanes) {
 }
 
 template <class Path>
-bool decode_checked(const Path& path, const std::uint8_t* table_ids, std::size_t count, std::int16_t* quotients,
-                    LaneStates& lanes) {
+bool decode_checked(const Path& path, const std::uint8_t* table_ids, std::size_t count,
+                    std::int16_t* quotients, LaneStates& lanes) {
     for (std::size_t lane = 0; lane < count; ++lane) {
         std::uint32_t& state = lanes.state[lane];
         const std::uint32_t slot = state & kSlotMask;
@@ -36,10 +36,11 @@ DecodeRounds decode_rounds_scalar(DecodePath path, unsigned lanes) {
     return path == DecodePath::lookup ? loop_for<LookupPath>(lanes) : loop_for<SearchPath>(lanes);
 }
 
-bool decode_partial_round(const DecodeTables& tables, DecodePath path, const std::uint8_t* table_ids, std::size_t count,
-                          std::int16_t* quotients, LaneStates& lanes) {
-    return path == DecodePath::lookup ? decode_checked(LookupPath(tables), table_ids, count, quotients, lanes)
-                                      : decode_checked(SearchPath(tables), table_ids, count, quotients, lanes);
+bool decode_partial_round(const DecodeTables& tables, DecodePath path, const std::uint8_t* table_ids,
+                          std::size_t count, std::int16_t* quotients, LaneStates& lanes) {
+    return path == DecodePath::lookup
+               ? decode_checked(LookupPath(tables), table_ids, count, quotients, lanes)
+               : decode_checked(SearchPath(tables), table_ids, count, quotients, lanes);
 }
 
 }  // namespace nicrt

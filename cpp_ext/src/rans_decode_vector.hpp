@@ -1,5 +1,5 @@
-// What the AVX2 and the AVX-512 decoder share: table entries of eight lanes. They are loaded one by one, which on the
-// processors measured beats the gather instructions.
+// What the AVX2 and the AVX-512 decoder share: table entries of eight lanes. They are loaded one by one,
+// which on the processors measured beats the gather instructions.
 #pragma once
 
 #include "cpu.hpp"
@@ -7,10 +7,7 @@
 
 #ifdef NICRT_X86
 
-#include <immintrin.h>
-
-#define NICRT_AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt")))
-#define NICRT_AVX2_INLINE __attribute__((target("avx2,bmi,bmi2,popcnt"), always_inline)) inline
+#include "simd.hpp"
 
 namespace nicrt {
 

@@ -6,9 +6,9 @@
 namespace nicrt {
 namespace {
 
-/// x div f = x * reciprocal[f] >> 44 for the states that the division meets, x < f * 2^20: with the reciprocal
-/// ceil(2^44 / f) the product exceeds x / f * 2^44 by less than x < 2^32 < 2^44 / f, so the division comes out
-/// exact, and it stays below 2^64 because f < 2^12.
+/// x div f = x * reciprocal[f] >> 44 for the states that the division meets, x < f * 2^20: with the
+/// reciprocal ceil(2^44 / f) the product exceeds x / f * 2^44 by less than x < 2^32 < 2^44 / f, so the
+/// division comes out exact, and it stays below 2^64 because f < 2^12.
 constexpr unsigned kReciprocalBits = 44;
 
 constexpr std::array<std::uint64_t, kProbabilityTotal> make_reciprocals() {
@@ -20,8 +20,8 @@ constexpr std::array<std::uint64_t, kProbabilityTotal> make_reciprocals() {
 
 constexpr auto kReciprocals = make_reciprocals();
 
-void split(const Codebook::Impl& book, const std::uint8_t* table_ids, const std::int16_t* symbols, std::size_t n,
-           std::uint8_t* quotients, std::uint64_t* marks) {
+void split(const Codebook::Impl& book, const std::uint8_t* table_ids, const std::int16_t* symbols,
+           std::size_t n, std::uint8_t* quotients, std::uint64_t* marks) {
     for (std::size_t i = 0; i < n; i += kMarkRun) {
         std::uint64_t run = 0;
         for (std::size_t j = i; j < std::min(i + kMarkRun, n); ++j) {
@@ -35,7 +35,8 @@ void split(const Codebook::Impl& book, const std::uint8_t* table_ids, const std:
     }
 }
 
-/// One symbol of one lane; returns where the words now begin. Whether a word is given is no branch, as in the decoder.
+/// One symbol of one lane; returns where the words now begin. Whether a word is given is no branch, as in the
+/// decoder.
 inline std::uint16_t* encode_symbol(std::uint32_t entry, std::uint32_t& state, std::uint16_t* words) {
     const std::uint32_t frequency = entry & 0xffff, start = entry >> 16;
     words[-1] = static_cast<std::uint16_t>(state);
@@ -48,8 +49,9 @@ inline std::uint16_t* encode_symbol(std::uint32_t entry, std::uint32_t& state, s
 }
 
 template <unsigned kLanes>
-std::uint16_t* encode_rounds(const std::uint32_t* entries, const std::uint8_t* table_ids, const std::uint8_t* quotients,
-                             std::size_t rounds, std::uint32_t* states, std::uint16_t* words) {
+std::uint16_t* encode_rounds(const std::uint32_t* entries, const std::uint8_t* table_ids,
+                             const std::uint8_t* quotients, std::size_t rounds, std::uint32_t* states,
+                             std::uint16_t* words) {
     std::uint32_t state[kLanes];
     for (unsigned lane = 0; lane < kLanes; ++lane) state[lane] = states[lane];
     for (std::size_t i = rounds * kLanes; i > 0;) {
@@ -57,7 +59,8 @@ std::uint16_t* encode_rounds(const std::uint32_t* entries, const std::uint8_t* t
 #pragma GCC unroll 8
         for (int j = static_cast<int>(kLanes) - 1; j >= 0; --j) {
             const auto lane = static_cast<unsigned>(j);
-            words = encode_symbol(entries[table_ids[i + lane] << 8 | quotients[i + lane]], state[lane], words);
+            words =
+                encode_symbol(entries[table_ids[i + lane] << 8 | quotients[i + lane]], state[lane], words);
         }
     }
     for (unsigned lane = 0; lane < kLanes; ++lane) states[lane] = state[lane];
@@ -69,7 +72,8 @@ std::uint16_t* encode_rounds(const std::uint32_t* entries, const std::uint8_t* t
 std::uint16_t* encode_partial_round(const std::uint32_t* entries, const std::uint8_t* table_ids,
                                     const std::uint8_t* quotients, std::size_t count, std::uint32_t* states,
                                     std::uint16_t* words) {
-    while (count-- > 0) words = encode_symbol(entries[table_ids[count] << 8 | quotients[count]], states[count], words);
+    while (count-- > 0)
+        words = encode_symbol(entries[table_ids[count] << 8 | quotients[count]], states[count], words);
     return words;
 }
 

@@ -11,12 +11,13 @@
 namespace nicrt {
 
 struct EncodeLoops {
-    /// Finds the quotient bytes of n symbols. Bit i % 64 of marks[i / 64]: symbol i is escaped or has raw bits.
+    /// Finds the quotient bytes of n symbols. Bit i % 64 of marks[i / 64]: symbol i is escaped or has raw
+    /// bits.
     void (*split)(const Codebook::Impl& book, const std::uint8_t* table_ids, const std::int16_t* symbols,
                   std::size_t n, std::uint8_t* quotients, std::uint64_t* marks);
 
-    /// Encodes `rounds` rounds, the last first, and puts their words before `words`, where 8 words more than one a
-    /// symbol must have room. Returns the first word. `entries`: Codebook::Impl::encode.
+    /// Encodes `rounds` rounds, the last first, and puts their words before `words`, where 8 words more than
+    /// one a symbol must have room. Returns the first word. `entries`: Codebook::Impl::encode.
     std::uint16_t* (*rounds)(const std::uint32_t* entries, const std::uint8_t* table_ids,
                              const std::uint8_t* quotients, std::size_t rounds, std::uint32_t* states,
                              std::uint16_t* words);

@@ -24,7 +24,8 @@ constexpr GiversLast make_givers_last() {
 
 constexpr GiversLast kGiversLast = make_givers_last();
 
-/// Eight symbols of sixteen bits, eight table ids; quotient bytes go to the low bytes of the result, marks to `marked`.
+/// Eight symbols of sixteen bits, eight table ids; quotient bytes go to the low bytes of the result, marks to
+/// `marked`.
 NICRT_AVX2_INLINE __m256i split8(const QuotientRange* ranges, const std::uint8_t* table_ids,
                                  const std::int16_t* symbols, unsigned& marked) {
     const auto load = [&](unsigned i) NICRT_AVX2 {
@@ -40,7 +41,8 @@ NICRT_AVX2_INLINE __m256i split8(const QuotientRange* ranges, const std::uint8_t
     const __m256i escaped =
         _mm256_or_si256(_mm256_cmpgt_epi32(low, quotient), _mm256_cmpgt_epi32(quotient, high));
     const __m256i shifted = _mm256_cmpgt_epi32(shift, _mm256_setzero_si256());
-    marked = static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_or_si256(escaped, shifted))));
+    marked =
+        static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_or_si256(escaped, shifted))));
     return _mm256_blendv_epi8(quotient, _mm256_set1_epi32(kEscape), escaped);
 }
 
@@ -52,20 +54,23 @@ NICRT_AVX2 void split(const Codebook::Impl& book, const std::uint8_t* table_ids,
         for (std::size_t j = 0; j < kMarkRun; j += 16) {
             unsigned marked_a, marked_b;
             const __m256i a = split8(book.ranges.data(), table_ids + i + j, symbols + i + j, marked_a);
-            const __m256i b = split8(book.ranges.data(), table_ids + i + j + 8, symbols + i + j + 8, marked_b);
+            const __m256i b =
+                split8(book.ranges.data(), table_ids + i + j + 8, symbols + i + j + 8, marked_b);
             const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
-            const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+            const __m128i bytes =
+                _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
             _mm_storeu_si128(reinterpret_cast<__m128i*>(quotients + i + j), bytes);
             run |= std::uint64_t{marked_a | marked_b << 8} << j;
         }
         marks[i / kMarkRun] = run;
     }
-    encode_loops_scalar(1).split(book, table_ids + i, symbols + i, n - i, quotients + i, marks + i / kMarkRun);
+    encode_loops_scalar(1).split(book, table_ids + i, symbols + i, n - i, quotients + i,
+                                 marks + i / kMarkRun);
 }
 
-/// x div f for x < f * 2^20. Converting x, the divisor and dividing each err by up to 2^-24 of the quotient, the divisor
-/// is too large by 2^-22: so the float quotient is too small, by less than one half, as the true one is below 2^20.
-/// Its integer part is right or one too small.
+/// x div f for x < f * 2^20. Converting x, the divisor and dividing each err by up to 2^-24 of the quotient,
+/// the divisor is too large by 2^-22: so the float quotient is too small, by less than one half, as the true
+/// one is below 2^20. Its integer part is right or one too small.
 NICRT_AVX2_INLINE __m256i divide(__m256i x, __m256i f) {
     const __m256 high = _mm256_cvtepi32_ps(_mm256_srli_epi32(x, 16));
     const __m256 low = _mm256_cvtepi32_ps(_mm256_and_si256(x, _mm256_set1_epi32(0xffff)));
@@ -79,7 +84,8 @@ NICRT_AVX2_INLINE __m256i divide(__m256i x, __m256i f) {
 
 /// One symbol of each of eight lanes; returns where the words now begin.
 NICRT_AVX2_INLINE std::uint16_t* encode8(const std::uint32_t* entries, const std::uint8_t* table_ids,
-                                         const std::uint8_t* quotients, __m256i& state, std::uint16_t* words) {
+                                         const std::uint8_t* quotients, __m256i& state,
+                                         std::uint16_t* words) {
     const __m256i entry =
         load_entries(entries, _mm256_or_si256(_mm256_slli_epi32(widen8(table_ids), 8), widen8(quotients)));
     const __m256i frequency = _mm256_and_si256(entry, _mm256_set1_epi32(0xffff));
@@ -88,8 +94,10 @@ NICRT_AVX2_INLINE std::uint16_t* encode8(const std::uint32_t* entries, const std
     const __m256i keep = _mm256_cmpgt_epi32(frequency, _mm256_srli_epi32(state, 32 - kProbabilityBits));
     const auto givers = static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(keep))) ^ 0xff;
     const __m256i order = widen8(kGiversLast.lane[givers]);
-    const __m256i given = _mm256_and_si256(_mm256_permutevar8x32_epi32(state, order), _mm256_set1_epi32(0xffff));
-    const __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(given), _mm256_extracti128_si256(given, 1));
+    const __m256i given =
+        _mm256_and_si256(_mm256_permutevar8x32_epi32(state, order), _mm256_set1_epi32(0xffff));
+    const __m128i packed =
+        _mm_packus_epi32(_mm256_castsi256_si128(given), _mm256_extracti128_si256(given, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(words - 8), packed);
     words -= _mm_popcnt_u32(givers);
 
@@ -103,7 +111,8 @@ NICRT_AVX2 std::uint16_t* encode_32(const std::uint32_t* entries, const std::uin
                                     const std::uint8_t* quotients, std::size_t rounds, std::uint32_t* states,
                                     std::uint16_t* words) {
     __m256i state[4];
-    for (unsigned g = 0; g < 4; ++g) state[g] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(states + 8 * g));
+    for (unsigned g = 0; g < 4; ++g)
+        state[g] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(states + 8 * g));
     for (std::size_t i = 32 * rounds; i > 0;) {
         i -= 32;
         words = encode8(entries, table_ids + i + 24, quotients + i + 24, state[3], words);
@@ -111,7 +120,8 @@ NICRT_AVX2 std::uint16_t* encode_32(const std::uint32_t* entries, const std::uin
         words = encode8(entries, table_ids + i + 8, quotients + i + 8, state[1], words);
         words = encode8(entries, table_ids + i, quotients + i, state[0], words);
     }
-    for (unsigned g = 0; g < 4; ++g) _mm256_storeu_si256(reinterpret_cast<__m256i*>(states + 8 * g), state[g]);
+    for (unsigned g = 0; g < 4; ++g)
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(states + 8 * g), state[g]);
     return words;
 }
 

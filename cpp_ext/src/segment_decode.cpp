@@ -17,7 +17,8 @@
 namespace nicrt {
 namespace {
 
-/// Symbols per run of the inner loop: its quotients and table ids stay in the first-level cache until they are finished.
+/// Symbols per run of the inner loop: its quotients and table ids stay in the first-level cache until they
+/// are finished.
 constexpr std::size_t kRun = 2048;
 static_assert(kRun % kMaxLanes == 0 && kRun % kMarkRun == 0);
 
@@ -29,11 +30,13 @@ struct Parts {
     std::uint32_t escape_count;
 };
 
-Status find_parts(std::span<const std::uint8_t> segment, unsigned lanes, std::uint64_t raw_bits, Parts& parts) {
+Status find_parts(std::span<const std::uint8_t> segment, unsigned lanes, std::uint64_t raw_bits,
+                  Parts& parts) {
     if (segment.size() < min_segment_size(lanes))
         return corrupt("segment of " + std::to_string(segment.size()) + " bytes is too short for its lanes");
     const std::size_t body = segment.size() - kCrcBytes;
-    if (crc32c(segment.first(body)) != load_le<std::uint32_t>(&segment[body])) return corrupt("segment CRC differs");
+    if (crc32c(segment.first(body)) != load_le<std::uint32_t>(&segment[body]))
+        return corrupt("segment CRC differs");
 
     const std::uint8_t* const end = segment.data() + body;
     parts.states = read_varint(segment.data(), end, parts.escape_count);
@@ -41,11 +44,13 @@ Status find_parts(std::span<const std::uint8_t> segment, unsigned lanes, std::ui
     const auto left = static_cast<std::uint64_t>(end - parts.states);
     const std::uint64_t raw_bytes = (raw_bits + 7) / 8;
     const std::uint64_t fixed = 4 * lanes + raw_bytes + std::uint64_t{2} * parts.escape_count;
-    if (fixed > left || (left - fixed) % 2 != 0) return corrupt("sizes of the parts of a segment do not add up");
+    if (fixed > left || (left - fixed) % 2 != 0)
+        return corrupt("sizes of the parts of a segment do not add up");
     parts.words = parts.states + 4 * lanes;
     parts.raw = parts.words + (left - fixed);
     parts.escapes = parts.raw + raw_bytes;
-    if (raw_bits % 8 != 0 && parts.escapes[-1] >> raw_bits % 8 != 0) return corrupt("unused raw bits are set");
+    if (raw_bits % 8 != 0 && parts.escapes[-1] >> raw_bits % 8 != 0)
+        return corrupt("unused raw bits are set");
     return {};
 }
 
@@ -72,7 +77,8 @@ public:
         if (done < rounds) {
             if (padded_) return false;
             pad();
-            done += rounds_(tables_, table_ids + done * lanes_, rounds - done, quotients + done * lanes_, states_);
+            done += rounds_(tables_, table_ids + done * lanes_, rounds - done, quotients + done * lanes_,
+                            states_);
             if (done < rounds) return false;
         }
         const std::size_t whole = rounds * lanes_;
@@ -81,8 +87,9 @@ public:
 
     /// Whether everything has been taken and every lane is back where the encoder began.
     [[nodiscard]] bool at_end() const {
-        return states_.next == words_end_ && std::all_of(states_.state.begin(), states_.state.begin() + lanes_,
-                                                         [](std::uint32_t state) { return state == kStateFloor; });
+        return states_.next == words_end_ &&
+               std::all_of(states_.state.begin(), states_.state.begin() + lanes_,
+                           [](std::uint32_t state) { return state == kStateFloor; });
     }
 
 private:
@@ -92,8 +99,9 @@ private:
         return decode_rounds_scalar(path, lanes);
     }
 
-    /// A round needs `lanes` words to look at. The last ones, fewer than that, move to where as many may follow them, so
-    /// that the loop can go on; a round that takes one of the padding leaves `next` behind words_end_ for good.
+    /// A round needs `lanes` words to look at. The last ones, fewer than that, move to where as many may
+    /// follow them, so that the loop can go on; a round that takes one of the padding leaves `next` behind
+    /// words_end_ for good.
     void pad() {
         const auto left = static_cast<std::size_t>(words_end_ - states_.next);
         std::memcpy(padding_.data(), states_.next, left);
@@ -117,7 +125,11 @@ private:
 class Finisher {
 public:
     Finisher(const Codebook::Impl& book, const MarkLoops& loops, const Parts& parts)
-        : book_(book), mark_(loops.special), raw_(parts.raw), escapes_(parts.escapes), count_(parts.escape_count) {}
+        : book_(book),
+          mark_(loops.special),
+          raw_(parts.raw),
+          escapes_(parts.escapes),
+          count_(parts.escape_count) {}
 
     /// At most kRun symbols.
     [[nodiscard]] bool finish(const std::uint8_t* table_ids, std::size_t n, std::int16_t* symbols) {
@@ -145,7 +157,8 @@ private:
         // At most 7 + 12 bits of these four bytes are used; the last raw byte has at least the CRC behind it.
         const std::uint32_t bits = load_le<std::uint32_t>(raw_ + (bit_ >> 3)) >> (bit_ & 7);
         bit_ += table.shift;
-        const std::int32_t value = quotient * (1 << table.shift) + static_cast<std::int32_t>(bits & ((1u << table.shift) - 1));
+        const std::int32_t value =
+            quotient * (1 << table.shift) + static_cast<std::int32_t>(bits & ((1u << table.shift) - 1));
         symbol = static_cast<std::int16_t>(value);
         return good && value == symbol;
     }
@@ -158,20 +171,35 @@ private:
     std::uint32_t count_, used_ = 0;
 };
 
-/// Below this many symbols a look-up table that is not there yet costs more to make than it saves.
-constexpr std::size_t kLookupRepays = 1u << 20;
-
+/// With vectors the search is as fast as the look-up table until streams outgrow the caches, and with cold
+/// caches twice as fast, because its tables are a sixth of the size. One lane by one, the look-up table is a
+/// quarter faster once it is hot, which repays the miss on each of its cache lines (200 microseconds for 64
+/// tables) from about 2^20 symbols on, and its making (500 microseconds more) from about 2^21.
 DecodePath choose_path(const Codebook::Impl& book, std::size_t n) {
-    return book.lookup_ready() || n >= kLookupRepays ? DecodePath::lookup : DecodePath::search;
+    const std::size_t repaid = std::size_t{1} << (book.lookup_ready() ? 20 : 21);
+    return n >= repaid ? DecodePath::lookup : DecodePath::search;
 }
 
-DecodeTables prepare_tables(const Codebook::Impl& book, DecodePath path) {
+/// With cold caches a table entry is a miss of some 100 ns that all lanes of a round wait for, and there are
+/// thousands; asked for in one go, the buckets of 64 tables come in 5 microseconds, too long for a stream of
+/// few symbols.
+void prefetch_buckets([[maybe_unused]] const std::vector<Bucket>& buckets, [[maybe_unused]] std::size_t n) {
+#if defined(__GNUC__) || defined(__clang__)
+    if (n < 2 * buckets.size()) return;
+    for (std::size_t i = 0; i < buckets.size(); i += 64 / sizeof(Bucket))
+        __builtin_prefetch(&buckets[i], 0, 2);
+#endif
+}
+
+DecodeTables prepare_tables(const Codebook::Impl& book, DecodePath path, std::size_t n) {
     DecodeTables tables;
     if (path == DecodePath::lookup) {
         tables.lookup = book.lookup();
     } else {
-        tables.buckets = book.search().buckets.data();
-        tables.rows = book.search().rows.data();
+        const SearchForm& form = book.search();
+        prefetch_buckets(form.buckets, n);
+        tables.buckets = form.buckets.data();
+        tables.rows = form.rows.data();
     }
     return tables;
 }
@@ -190,7 +218,7 @@ Status decode_segment(const Codebook& codebook, const std::uint8_t* table_ids, s
     Parts parts{};
     NICRT_RETURN_IF_ERROR(find_parts(segment, lanes, scan.raw_bits, parts));
     const DecodePath path = options.path == DecodePath::automatic ? choose_path(book, n) : options.path;
-    Lanes coder(prepare_tables(book, path), path, isa, lanes);
+    Lanes coder(prepare_tables(book, path, n), path, isa, lanes);
     if (!coder.start(parts)) return corrupt("state of a lane is below 2^16");
     Finisher finisher(book, marks, parts);
     for (std::size_t i = 0; i < n; i += kRun) {

@@ -10,7 +10,8 @@
 namespace nicrt {
 namespace {
 
-constexpr std::size_t kRun = 2048;  ///< symbols that pass through the loops at a time, all in the first-level cache
+constexpr std::size_t kRun =
+    2048;  ///< symbols that pass through the loops at a time, all in the first-level cache
 static_assert(kRun % kMaxLanes == 0 && kRun % kMarkRun == 0);
 
 /// Raw bits and escapes, filled from the last symbol to the first.
@@ -26,7 +27,9 @@ public:
         store_le(place, load_le<std::uint32_t>(place) | bits << (bit_ & 7));
     }
 
-    [[nodiscard]] std::span<const std::uint8_t> raw() const { return std::span(raw_).first(raw_.size() - kRawSlack); }
+    [[nodiscard]] std::span<const std::uint8_t> raw() const {
+        return std::span(raw_).first(raw_.size() - kRawSlack);
+    }
     [[nodiscard]] const std::vector<std::int16_t>& escapes() const { return escapes_; }  ///< last first
 
 private:
@@ -51,12 +54,13 @@ public:
         for (std::size_t run = (n + kMarkRun - 1) / kMarkRun; run-- > 0;)
             for_each_mark_down(marks_[run], [&](std::size_t mark) {
                 const std::size_t i = run * kMarkRun + mark;
-                side_.put(symbols[i], book_.bytes.shift[table_ids[i]], static_cast<std::int8_t>(quotients_[i]) == kEscape);
+                side_.put(symbols[i], book_.bytes.shift[table_ids[i]],
+                          static_cast<std::int8_t>(quotients_[i]) == kEscape);
             });
         const std::size_t rounds = n / lanes_, whole = rounds * lanes_;
         std::uint16_t* const end = buffer_.data() + buffer_.size();
-        std::uint16_t* words = encode_partial_round(entries_, table_ids + whole, quotients_.data() + whole, n - whole,
-                                                    states_.data(), end);
+        std::uint16_t* words = encode_partial_round(entries_, table_ids + whole, quotients_.data() + whole,
+                                                    n - whole, states_.data(), end);
         words = loops_.rounds(entries_, table_ids, quotients_.data(), rounds, states_.data(), words);
         words_.insert(words_.end(), std::make_reverse_iterator(end), std::make_reverse_iterator(words));
     }
@@ -66,7 +70,8 @@ public:
         const std::vector<std::int16_t>& escapes = side_.escapes();
         append_varint(static_cast<std::uint32_t>(escapes.size()), out);
         std::size_t place = out.size();
-        out.resize(place + 4 * std::size_t{lanes_} + 2 * words_.size() + side_.raw().size() + 2 * escapes.size() + kCrcBytes);
+        out.resize(place + 4 * std::size_t{lanes_} + 2 * words_.size() + side_.raw().size() +
+                   2 * escapes.size() + kCrcBytes);
         const auto put = [&](auto value) {
             store_le(&out[place], value);
             place += sizeof value;

@@ -1,4 +1,5 @@
-// The entropy coder: every fast path against the scalar one, and every damaged segment against the refusals of FORMAT.md.
+// The entropy coder: every fast path against the scalar one, and every damaged segment against the refusals
+// of FORMAT.md.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -33,13 +34,16 @@ struct Table {
 std::shared_ptr<const Codebook> build(const std::vector<Table>& tables) {
     std::vector<TableView> views;
     for (const Table& table : tables)
-        views.push_back({static_cast<std::int16_t>(table.low), static_cast<std::uint8_t>(table.shift), table.frequencies});
+        views.push_back({static_cast<std::int16_t>(table.low), static_cast<std::uint8_t>(table.shift),
+                         table.frequencies});
     std::shared_ptr<const Codebook> book;
     CHECK(Codebook::build(views, book).ok());
     return book;
 }
 
-unsigned below(Random& random, unsigned bound) { return std::uniform_int_distribution<unsigned>(0, bound - 1)(random); }
+unsigned below(Random& random, unsigned bound) {
+    return std::uniform_int_distribution<unsigned>(0, bound - 1)(random);
+}
 
 /// `coded` frequencies and the escape's; the larger the skew, the more of the total a few of them share.
 Table random_table(Random& random, unsigned coded, unsigned shift, double skew) {
@@ -50,7 +54,8 @@ Table random_table(Random& random, unsigned coded, unsigned shift, double skew) 
     const double spare = static_cast<double>(kProbabilityTotal) - static_cast<double>(weights.size());
     unsigned sum = 0;
     for (const double weight : weights) {
-        table.frequencies.push_back(static_cast<std::uint16_t>(1 + static_cast<unsigned>(spare * weight / total)));
+        table.frequencies.push_back(
+            static_cast<std::uint16_t>(1 + static_cast<unsigned>(spare * weight / total)));
         sum += table.frequencies.back();
     }
     table.frequencies[below(random, coded + 1)] += static_cast<std::uint16_t>(kProbabilityTotal - sum);
@@ -97,7 +102,9 @@ Job random_job(Random& random, const std::vector<Table>& tables, std::size_t n, 
 
 Bytes encode(const Job& job, unsigned lanes, Isa isa = Isa::best) {
     Bytes segment;
-    CHECK(encode_segment(*job.book, job.table_ids.data(), job.symbols.data(), job.symbols.size(), lanes, segment, isa).ok());
+    CHECK(encode_segment(*job.book, job.table_ids.data(), job.symbols.data(), job.symbols.size(), lanes,
+                         segment, isa)
+              .ok());
     return segment;
 }
 
@@ -110,7 +117,8 @@ Status decode(const Job& job, unsigned lanes, const Bytes& segment, std::vector<
     const auto ids = std::make_unique<std::uint8_t[]>(n);
     std::copy(job.table_ids.begin(), job.table_ids.end(), ids.get());
     const auto decoded = std::make_unique<std::int16_t[]>(n);
-    Status status = decode_segment(*job.book, ids.get(), n, lanes, {exact.get(), segment.size()}, decoded.get(), options);
+    Status status =
+        decode_segment(*job.book, ids.get(), n, lanes, {exact.get(), segment.size()}, decoded.get(), options);
     symbols.assign(decoded.get(), decoded.get() + n);
     return status;
 }
@@ -139,11 +147,13 @@ void checksums() {
 void codebook_refuses() {
     const auto refused = [](int low, unsigned shift, std::vector<std::uint16_t> frequencies) {
         const std::array<std::uint16_t, 2> half{2048, 2048};
-        const std::array<TableView, 2> views{TableView{0, 0, half}, TableView{static_cast<std::int16_t>(low),
-                                                                              static_cast<std::uint8_t>(shift), frequencies}};
+        const std::array<TableView, 2> views{
+            TableView{0, 0, half},
+            TableView{static_cast<std::int16_t>(low), static_cast<std::uint8_t>(shift), frequencies}};
         std::shared_ptr<const Codebook> book;
         const Status status = Codebook::build(views, book);
-        return status.code() == Code::invalid_argument && status.message().find("table 1 ") == 0 && book == nullptr;
+        return status.code() == Code::invalid_argument && status.message().find("table 1 ") == 0 &&
+               book == nullptr;
     };
     CHECK(refused(0, 0, {}));
     CHECK(refused(0, 0, {4096}));
@@ -157,7 +167,8 @@ void codebook_refuses() {
     std::shared_ptr<const Codebook> book;
     CHECK(Codebook::build({}, book).code() == Code::invalid_argument);
     const std::vector<std::uint16_t> even(256, 16);
-    CHECK(Codebook::build(std::vector<TableView>(257, {-127, 0, even}), book).code() == Code::invalid_argument);
+    CHECK(Codebook::build(std::vector<TableView>(257, {-127, 0, even}), book).code() ==
+          Code::invalid_argument);
     CHECK(Codebook::build(std::vector<TableView>(256, {-127, 12, even}), book).ok());
     CHECK(book->size() == 256);
 }
@@ -195,7 +206,8 @@ void every_path_agrees() {
 void single_tables() {
     Random random(3);
     for (const unsigned frequency : {1u, 2u, 2048u, 4094u, 4095u}) {  // all words, few words, no words
-        const Table table{5, 0, {static_cast<std::uint16_t>(frequency), static_cast<std::uint16_t>(4096 - frequency)}};
+        const Table table{
+            5, 0, {static_cast<std::uint16_t>(frequency), static_cast<std::uint16_t>(4096 - frequency)}};
         Job job{build({table}), Bytes(5000), std::vector<std::int16_t>(5000, 5)};
         agree_everywhere(job);
         job.symbols.assign(5000, 6);
@@ -203,7 +215,8 @@ void single_tables() {
     }
     for (const unsigned shift : {0u, 1u, 7u, 12u}) {
         Job job{build({random_table(random, 255, shift, 2)}), Bytes(65536), {}};
-        for (int symbol = -32768; symbol < 32768; ++symbol) job.symbols.push_back(static_cast<std::int16_t>(symbol));
+        for (int symbol = -32768; symbol < 32768; ++symbol)
+            job.symbols.push_back(static_cast<std::int16_t>(symbol));
         agree_everywhere(job);
     }
 }
@@ -227,7 +240,8 @@ void appends() {
     const Bytes alone = encode(job, 4);
     Bytes twice = alone;
     CHECK(encode_segment(*job.book, job.table_ids.data(), job.symbols.data(), 100, 4, twice).ok());
-    CHECK(twice.size() == 2 * alone.size() && std::equal(alone.begin(), alone.end(), twice.begin() + static_cast<long>(alone.size())));
+    CHECK(twice.size() == 2 * alone.size() &&
+          std::equal(alone.begin(), alone.end(), twice.begin() + static_cast<long>(alone.size())));
 }
 
 void arguments_are_checked() {
@@ -238,16 +252,19 @@ void arguments_are_checked() {
     for (const unsigned lanes : {0u, 2u, 16u, 64u}) {
         CHECK(decode(job, lanes, segment, decoded).code() == Code::invalid_argument);
         Bytes out;
-        CHECK(encode_segment(*job.book, job.table_ids.data(), job.symbols.data(), 100, lanes, out).code() == Code::invalid_argument);
+        CHECK(encode_segment(*job.book, job.table_ids.data(), job.symbols.data(), 100, lanes, out).code() ==
+              Code::invalid_argument);
     }
-    CHECK(decode_segment(*job.book, job.table_ids.data(), 0, 4, segment, decoded.data()).code() == Code::invalid_argument);
+    CHECK(decode_segment(*job.book, job.table_ids.data(), 0, 4, segment, decoded.data()).code() ==
+          Code::invalid_argument);
     for (const std::size_t place : {0u, 50u, 99u}) {
         Job bad = job;
         bad.table_ids[place] = 5;
         for (const Isa isa : kIsas) {
             if (!isa_available(isa)) continue;
             Bytes out;
-            CHECK(encode_segment(*bad.book, bad.table_ids.data(), bad.symbols.data(), 100, 4, out, isa).code() == Code::invalid_argument);
+            CHECK(encode_segment(*bad.book, bad.table_ids.data(), bad.symbols.data(), 100, 4, out, isa)
+                      .code() == Code::invalid_argument);
             CHECK(decode(bad, 4, segment, decoded, {isa}).code() == Code::invalid_argument);
         }
     }
@@ -277,23 +294,30 @@ void damage_is_an_error() {
     }
 }
 
-/// Sealed again after the damage, so that the coder's own checks are all there is. What still decodes must encode to
-/// the same bytes: a segment has one form.
+/// Sealed again after the damage, so that the coder's own checks are all there is. What still decodes must
+/// encode to the same bytes: a segment has one form.
 void hostile_segments() {
     Random random(7);
     std::vector<std::int16_t> decoded;
     std::array<unsigned, 2> outcomes{};
     for (unsigned trial = 0; trial < 6000; ++trial) {
         const unsigned lanes = kLanes[trial % 4];
-        const Job job = random_job(random, random_tables(random, 1 + below(random, 40), true), 1 + below(random, 400), 8);
+        const Job job =
+            random_job(random, random_tables(random, 1 + below(random, 40), true), 1 + below(random, 400), 8);
         Bytes segment = encode(job, lanes);
         for (unsigned changes = 1 + below(random, 4); changes > 0; --changes) {
             const unsigned place = below(random, static_cast<unsigned>(segment.size() - 4));
             switch (below(random, 4)) {
                 case 0: segment[place] ^= static_cast<std::uint8_t>(1u << below(random, 8)); break;
                 case 1: segment[place] = static_cast<std::uint8_t>(random()); break;
-                case 2: segment.insert(segment.begin() + place, below(random, 40), static_cast<std::uint8_t>(random())); break;
-                default: segment.erase(segment.begin() + place, segment.begin() + std::min<long>(place + 2, static_cast<long>(segment.size()) - 4));
+                case 2:
+                    segment.insert(segment.begin() + place, below(random, 40),
+                                   static_cast<std::uint8_t>(random()));
+                    break;
+                default:
+                    segment.erase(
+                        segment.begin() + place,
+                        segment.begin() + std::min<long>(place + 2, static_cast<long>(segment.size()) - 4));
             }
         }
         seal(segment);
@@ -319,13 +343,15 @@ void random_bytes() {
     std::vector<std::int16_t> decoded;
     for (unsigned trial = 0; trial < 4000; ++trial) {
         const unsigned lanes = kLanes[trial % 4];
-        const Job job = random_job(random, random_tables(random, 1 + below(random, 40), trial % 8 < 4), 1 + below(random, 3000));
+        const Job job = random_job(random, random_tables(random, 1 + below(random, 40), trial % 8 < 4),
+                                   1 + below(random, 3000));
         Bytes segment(4 + below(random, 6000));
         for (auto& byte : segment) byte = static_cast<std::uint8_t>(random());
         if (segment.size() > 9) segment[0] = static_cast<std::uint8_t>(below(random, 3));
         seal(segment);
         for (const Isa isa : kIsas)
-            if (isa_available(isa)) CHECK(decode(job, lanes, segment, decoded, {isa}).code() == Code::corrupt);
+            if (isa_available(isa))
+                CHECK(decode(job, lanes, segment, decoded, {isa}).code() == Code::corrupt);
     }
 }
 

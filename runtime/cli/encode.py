@@ -23,9 +23,20 @@ def run(options: argparse.Namespace) -> int:
         limits=limits_of(options),
     )
 
+    like = read(options.like) if options.like else None
+
     def work(job: Job) -> int:
         picture = load_picture(read(job.source), options.max_pixels)
-        data = codec.encode(picture.pixels, quality=options.quality, effort=options.effort, lanes=options.lanes)
+        data = codec.encode(
+            picture.pixels,
+            quality=options.quality,
+            effort=options.effort,
+            lanes=options.lanes,
+            variant=options.variant,
+            scales=options.scales,
+            parameters=dict(options.parameter),
+            like=like,
+        )
         write(job.target, data)
         height, width = picture.pixels.shape[:2]
         bpp = 8 * len(data) / (width * height)

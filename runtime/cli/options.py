@@ -66,6 +66,21 @@ def _number(low: float, high: float, kind: type[int] | type[float]) -> Callable[
     return parse
 
 
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers") from None
+
+
+def _setting(text: str) -> tuple[str, list[int]]:
+    name, _, values = text.partition("=")
+    try:
+        return name, [int(part) for part in values.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=N or NAME=N,N,..") from None
+
+
 def _add_encode(commands: Commands) -> None:
     encode = commands.add_parser(
         "encode",
@@ -81,6 +96,18 @@ def _add_encode(commands: Commands) -> None:
         default=5,
         help="1 fast .. 5 the bundle's best single pass (default) .. 9 iterative",
     )
+    encode.add_argument("--variant", "--width", metavar="NAME", help="variant of the bundle (default: as -q says)")
+    encode.add_argument("--scales", type=_numbers, metavar="1,2,..", help="sizes of the layers relative to the first")
+    encode.add_argument(
+        "-p",
+        "--parameter",
+        action="append",
+        default=[],
+        type=_setting,
+        metavar="NAME=N[,N..]",
+        help="value of a parameter of the bundle's program (see `nicrt info BUNDLE`)",
+    )
+    encode.add_argument("--like", metavar="FILE.nic", help="encode with the variant and parameters of this file")
     encode.add_argument(
         "--lanes",
         choices=("compact", "balanced", "parallel"),

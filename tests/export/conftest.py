@@ -38,8 +38,9 @@ def checkpoint() -> Path:
 @pytest.fixture(scope="session")
 def model(checkpoint: Path) -> Shallow:
     """The float model that the bundle comes from."""
-    from nicrt.export.models.shallow import Shallow
     from safetensors.torch import load_file
+
+    from nicrt.export.models.shallow import Shallow
 
     model = Shallow()
     model.load_state_dict({name: tensor.float() for name, tensor in load_file(checkpoint).items()})
@@ -60,6 +61,7 @@ def fresh(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_network() -> ExactNetwork:
     """A lowered hyper synthesis of random weights: 4 channels to 3 latents."""
     import torch
+
     from nicrt.export.exact import lower_hyper_synthesis
     from nicrt.export.models.entropy import HyperSynthesis
 

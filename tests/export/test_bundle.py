@@ -15,6 +15,8 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 
+from onnx import numpy_helper  # noqa: E402
+
 from nicrt.export import shallow  # noqa: E402
 from nicrt.export.bundle import GraphSource, check_exact, exact_graph  # noqa: E402
 from nicrt.export.cli import export_family  # noqa: E402
@@ -25,7 +27,6 @@ from nicrt.export.onnx_export import operators  # noqa: E402
 from nicrt.runtime.bundle import Bundle  # noqa: E402
 from nicrt.runtime.errors import InternalError, UnsupportedError  # noqa: E402
 from nicrt.runtime.onnx_check import ALLOWED_OPERATORS  # noqa: E402
-from onnx import numpy_helper  # noqa: E402
 
 MAX_DECODER_BYTES = 6_000_000
 

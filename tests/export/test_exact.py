@@ -11,6 +11,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
+from torch import nn  # noqa: E402
+
 from nicrt.export.bundle import sessions  # noqa: E402
 from nicrt.export.exact import (  # noqa: E402
     NOT_CODED,
@@ -27,7 +29,6 @@ from nicrt.export.models.shallow import Shallow  # noqa: E402
 from nicrt.export.onnx_export import export_module  # noqa: E402
 from nicrt.runtime.errors import UnsupportedError  # noqa: E402
 from nicrt.runtime.manifest import Port  # noqa: E402
-from torch import nn  # noqa: E402
 
 SIZES = ((1, 1), (3, 5), (4, 2))
 SETTINGS = ((0, 0), (-37, 9), (50, 64), (128, 3))

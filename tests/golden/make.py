@@ -13,10 +13,11 @@ import json
 import struct
 from pathlib import Path
 
-import nicrt
 import numpy as np
-from nicrt import _core
 from PIL import Image
+
+import nicrt
+from nicrt import _core
 
 HERE = Path(__file__).resolve().parent
 PICTURES = HERE.parent / "pictures"

@@ -21,10 +21,12 @@ struct TableView {
     std::span<const std::uint16_t> frequencies;
 };
 
-/// Immutable after `build` and safe to use from many threads; look-up tables that only long streams repay are made on first use.
+/// Immutable after `build` and safe to use from many threads; look-up tables that only long streams repay are
+/// made on first use.
 class Codebook {
 public:
-    /// Checks the tables against FORMAT.md section 4; `invalid_argument` names the first table that breaks it.
+    /// Checks the tables against FORMAT.md section 4; `invalid_argument` names the first table that breaks
+    /// it.
     static Status build(std::span<const TableView> tables, std::shared_ptr<const Codebook>& out);
     ~Codebook();
 

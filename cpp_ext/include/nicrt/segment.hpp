@@ -20,8 +20,8 @@ enum class Isa : int { best = 0, scalar = 1, avx2 = 2, avx512 = 3 };
 /// Most symbols of one segment.
 inline constexpr std::size_t kMaxSegmentSymbols = std::size_t{1} << 31;
 
-/// How a decoder finds an id: `lookup` (a 4096-entry table each, fastest hot), `search` (a small footprint, fastest cold),
-/// `automatic` picks by the number of symbols.
+/// How a decoder finds an id: `lookup` (a 4096-entry table each, fastest hot), `search` (a small footprint,
+/// fastest cold), `automatic` picks by the number of symbols.
 enum class DecodePath : int { automatic = 0, lookup = 1, search = 2 };
 
 struct DecodeOptions {
@@ -32,12 +32,13 @@ struct DecodeOptions {
 /// Appends one segment to `out`.
 /// table_ids, symbols: n each, table_ids[i] < codebook.size(); lanes: 1, 4, 8 or 32; n >= 1.
 /// invalid_argument: lanes, n or a table id out of range.
-Status encode_segment(const Codebook& codebook, const std::uint8_t* table_ids, const std::int16_t* symbols, std::size_t n,
-                      unsigned lanes, std::vector<std::uint8_t>& out, Isa isa = Isa::best);
+Status encode_segment(const Codebook& codebook, const std::uint8_t* table_ids, const std::int16_t* symbols,
+                      std::size_t n, unsigned lanes, std::vector<std::uint8_t>& out, Isa isa = Isa::best);
 
 /// Decodes exactly `segment` (its CRC included) into symbols[0 .. n).
 /// corrupt: any mismatch of FORMAT.md section 5 or 6; the contents of `symbols` are then unspecified.
 Status decode_segment(const Codebook& codebook, const std::uint8_t* table_ids, std::size_t n, unsigned lanes,
-                      std::span<const std::uint8_t> segment, std::int16_t* symbols, DecodeOptions options = {});
+                      std::span<const std::uint8_t> segment, std::int16_t* symbols,
+                      DecodeOptions options = {});
 
 }  // namespace nicrt
