@@ -69,7 +69,7 @@ def _message(path: Path) -> str:
     return str(error.value)
 
 
-BAD = json.loads((GOLDEN / "bad.json").read_text())
+BAD = json.loads((GOLDEN / "bad" / "bad.json").read_text())
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -77,7 +77,7 @@ BAD = json.loads((GOLDEN / "bad.json").read_text())
 def test_bad_files_are_one_line_and_no_output(tmp_path: Path, name: str, command: str) -> None:
     out = tmp_path / "out.png"
     start = time.monotonic()
-    source = GOLDEN / f"bad-{name}.nic"
+    source = GOLDEN / "bad" / f"{name}.nic"
     result = run(command, source, *([out] if command == "decode" else []))
     seconds = time.monotonic() - start
     if command == "info" and name in ("half", "bit-flip", "trailing", "other-bundle"):
@@ -92,7 +92,7 @@ def test_bad_files_are_one_line_and_no_output(tmp_path: Path, name: str, command
 def test_failures_leave_the_old_output(tmp_path: Path) -> None:
     out = tmp_path / "out.png"
     out.write_bytes(b"precious")
-    assert run("decode", GOLDEN / "bad-half.nic", out).returncode == nicrt.TruncatedError.exit_code
+    assert run("decode", GOLDEN / "bad" / "half.nic", out).returncode == nicrt.TruncatedError.exit_code
     assert out.read_bytes() == b"precious" and len(list(tmp_path.iterdir())) == 1
 
 
@@ -121,10 +121,13 @@ def test_wrong_usage(arguments: list[str], tmp_path: Path) -> None:
     ("arguments", "code"),
     [
         (["decode", "missing.nic", "out.png"], nicrt.ImageError.exit_code),
-        (["encode", str(GOLDEN / "good.json"), "out.nic"], nicrt.ImageError.exit_code),
-        (["decode", str(GOLDEN / "pixel.nic"), "out.unknown"], nicrt.ImageError.exit_code),
-        (["decode", str(GOLDEN / "pixel.nic"), "/proc/no/such/out.png"], nicrt.ImageError.exit_code),
-        (["decode", str(GOLDEN / "harbour-q20.nic"), "out.png", "--max-pixels", "9"], nicrt.LimitError.exit_code),
+        (["encode", str(GOLDEN / "bad" / "bad.json"), "out.nic"], nicrt.ImageError.exit_code),
+        (["decode", str(GOLDEN / "shallow" / "pixel.nic"), "out.unknown"], nicrt.ImageError.exit_code),
+        (["decode", str(GOLDEN / "shallow" / "pixel.nic"), "/proc/no/such/out.png"], nicrt.ImageError.exit_code),
+        (
+            ["decode", str(GOLDEN / "shallow" / "harbour-q20.nic"), "out.png", "--max-pixels", "9"],
+            nicrt.LimitError.exit_code,
+        ),
         (["encode", HARBOUR, "out.nic", "--max-pixels", "9"], nicrt.LimitError.exit_code),
         (["encode", HARBOUR, "out.nic", "-b", "nowhere"], nicrt.UnsupportedError.exit_code),
         (["encode", HARBOUR, "out.nic", "-e", "9"], nicrt.UnsupportedError.exit_code),
@@ -140,7 +143,7 @@ def test_other_failures(arguments: list[str], code: int, tmp_path: Path, monkeyp
 
 
 def test_info_of_a_file_and_a_bundle(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["info", str(GOLDEN / "harbour-q90.nic"), "--json"]) == 0
+    assert main(["info", str(GOLDEN / "shallow" / "harbour-q90.nic"), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["width"], facts["height"], facts["bundle"]) == (240, 160, "shallow")
     assert facts["parameters"]["gain"] == [630]
@@ -158,7 +161,7 @@ def test_bundles_one_per_line_name_first(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_verify(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["verify", str(GOLDEN / "harbour-tiles.nic"), str(GOLDEN / "parrots.nic")]) == 0
+    assert main(["verify", str(GOLDEN / "shallow" / "harbour-tiles.nic"), str(GOLDEN / "parrots.nic")]) == 0
     assert capsys.readouterr().err.count(": ok, ") == 2
 
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 import nicrt
 from conftest import GOLDEN
 
-BAD = json.loads((GOLDEN / "bad.json").read_text())
+BAD = json.loads((GOLDEN / "bad" / "bad.json").read_text())
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_golden_bad_files(codec: nicrt.Codec, name: str) -> None:
-    data = (GOLDEN / f"bad-{name}.nic").read_bytes()
+    data = (GOLDEN / "bad" / f"{name}.nic").read_bytes()
     expected = getattr(nicrt, BAD[name]["error"])
     with pytest.raises(expected) as error:
         codec.decode(data)

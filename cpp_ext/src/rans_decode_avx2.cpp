@@ -24,18 +24,6 @@ constexpr Ranks make_ranks() {
 
 constexpr Ranks kRanks = make_ranks();
 
-struct Lookup8 {
-    const std::uint32_t* entries;
-    explicit Lookup8(const DecodeTables& tables) : entries(tables.lookup) {}
-
-    NICRT_AVX2_INLINE __m256i find(__m256i table, __m256i slot) const {
-        return load_lookup(entries, table, slot);
-    }
-    NICRT_AVX2_INLINE static __m256i offset(__m256i entry, __m256i) {
-        return _mm256_and_si256(_mm256_srli_epi32(entry, 8), _mm256_set1_epi32(kSlotMask));
-    }
-};
-
 struct Search8 {
     const Bucket* buckets;
     const std::uint32_t* rows;
@@ -43,7 +31,7 @@ struct Search8 {
 
     NICRT_AVX2_INLINE __m256i find(__m256i table, __m256i slot) const {
         const BucketEntries bucket = load_buckets(buckets, table, slot);
-        const __m256i before_second = _mm256_cmpgt_epi32(start(bucket.second), slot);
+        const __m256i before_second = _mm256_cmpgt_epi32(start_of(bucket.second), slot);
         __m256i entry = _mm256_blendv_epi8(bucket.second, bucket.first, before_second);
         const __m256i crowded = _mm256_cmpeq_epi32(_mm256_srli_epi32(entry, 20), _mm256_setzero_si256());
         if (!_mm256_testz_si256(crowded, crowded)) [[unlikely]]
@@ -52,12 +40,7 @@ struct Search8 {
         return entry;
     }
     NICRT_AVX2_INLINE static __m256i offset(__m256i entry, __m256i slot) {
-        return _mm256_sub_epi32(slot, start(entry));
-    }
-
-private:
-    NICRT_AVX2_INLINE static __m256i start(__m256i entry) {
-        return _mm256_and_si256(_mm256_srli_epi32(entry, 8), _mm256_set1_epi32(kSlotMask));
+        return _mm256_sub_epi32(slot, start_of(entry));
     }
 };
 

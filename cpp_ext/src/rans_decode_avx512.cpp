@@ -7,18 +7,6 @@
 namespace nicrt {
 namespace {
 
-struct Lookup8 {
-    const std::uint32_t* entries;
-    explicit Lookup8(const DecodeTables& tables) : entries(tables.lookup) {}
-
-    NICRT_AVX512_INLINE __m256i find(__m256i table, __m256i slot) const {
-        return load_lookup(entries, table, slot);
-    }
-    NICRT_AVX512_INLINE static __m256i offset(__m256i entry, __m256i) {
-        return _mm256_and_si256(_mm256_srli_epi32(entry, 8), _mm256_set1_epi32(kSlotMask));
-    }
-};
-
 struct Search8 {
     const Bucket* buckets;
     const std::uint32_t* rows;
@@ -26,7 +14,8 @@ struct Search8 {
 
     NICRT_AVX512_INLINE __m256i find(__m256i table, __m256i slot) const {
         const BucketEntries bucket = load_buckets(buckets, table, slot);
-        // bits 31..20 of both sides are a slot and a start; the ones below the slot make its side the larger when they agree
+        // bits 31..20 of both sides are a slot and a start; the ones below the slot make its side the larger
+        // when they agree
         const __m256i key = _mm256_or_si256(_mm256_slli_epi32(slot, 20), _mm256_set1_epi32(0xfffff));
         __m256i entry = _mm256_mask_blend_epi32(
             _mm256_cmplt_epu32_mask(key, _mm256_slli_epi32(bucket.second, 12)), bucket.second, bucket.first);
@@ -36,12 +25,7 @@ struct Search8 {
         return entry;
     }
     NICRT_AVX512_INLINE static __m256i offset(__m256i entry, __m256i slot) {
-        return _mm256_sub_epi32(slot, start(entry));
-    }
-
-private:
-    NICRT_AVX512_INLINE static __m256i start(__m256i entry) {
-        return _mm256_and_si256(_mm256_srli_epi32(entry, 8), _mm256_set1_epi32(kSlotMask));
+        return _mm256_sub_epi32(slot, start_of(entry));
     }
 };
 

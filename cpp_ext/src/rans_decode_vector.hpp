@@ -36,9 +36,23 @@ NICRT_AVX2_INLINE __m256i load_entries(const std::uint32_t* entries, __m256i ind
     return _mm256_setr_epi32(entry(0), entry(1), entry(2), entry(3), entry(4), entry(5), entry(6), entry(7));
 }
 
-NICRT_AVX2_INLINE __m256i load_lookup(const std::uint32_t* entries, __m256i table, __m256i slot) {
-    return load_entries(entries, _mm256_or_si256(_mm256_slli_epi32(table, kProbabilityBits), slot));
+/// Where the symbols of these entries of the search form begin.
+NICRT_AVX2_INLINE __m256i start_of(__m256i entry) {
+    return _mm256_and_si256(_mm256_srli_epi32(entry, 8), _mm256_set1_epi32(kSlotMask));
 }
+
+/// The look-up path for eight lanes.
+struct Lookup8 {
+    const std::uint32_t* entries;
+    explicit Lookup8(const DecodeTables& tables) : entries(tables.lookup) {}
+
+    [[nodiscard]] NICRT_AVX2_INLINE __m256i find(__m256i table, __m256i slot) const {
+        return load_entries(entries, _mm256_or_si256(_mm256_slli_epi32(table, kProbabilityBits), slot));
+    }
+    [[nodiscard]] NICRT_AVX2_INLINE static __m256i offset(__m256i entry, __m256i) {
+        return _mm256_and_si256(_mm256_srli_epi32(entry, 8), _mm256_set1_epi32(kSlotMask));
+    }
+};
 
 struct BucketEntries {
     __m256i first, second;

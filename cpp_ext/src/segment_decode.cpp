@@ -3,12 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <limits>
 #include <string>
 
 #include "bytes.hpp"
 #include "codebook_impl.hpp"
-#include "cpu.hpp"
 #include "marks.hpp"
 #include "nicrt/crc32c.hpp"
 #include "rans_decode.hpp"
@@ -42,13 +40,13 @@ Status find_parts(std::span<const std::uint8_t> segment, unsigned lanes, std::ui
     parts.states = read_varint(segment.data(), end, parts.escape_count);
     if (parts.states == nullptr) return corrupt("segment begins with a malformed escape count");
     const auto left = static_cast<std::uint64_t>(end - parts.states);
-    const std::uint64_t raw_bytes = (raw_bits + 7) / 8;
-    const std::uint64_t fixed = 4 * lanes + raw_bytes + std::uint64_t{2} * parts.escape_count;
+    const std::uint64_t raw_size = raw_bytes(raw_bits);
+    const std::uint64_t fixed = 4 * lanes + raw_size + std::uint64_t{2} * parts.escape_count;
     if (fixed > left || (left - fixed) % 2 != 0)
         return corrupt("sizes of the parts of a segment do not add up");
     parts.words = parts.states + 4 * lanes;
     parts.raw = parts.words + (left - fixed);
-    parts.escapes = parts.raw + raw_bytes;
+    parts.escapes = parts.raw + raw_size;
     if (raw_bits % 8 != 0 && parts.escapes[-1] >> raw_bits % 8 != 0)
         return corrupt("unused raw bits are set");
     return {};

@@ -1,7 +1,8 @@
 // Function attributes of the vector code. Include only where NICRT_X86 is defined (cpu.hpp).
 #pragma once
 
-// GCC 12 takes the undefined pass-through operands of its own AVX-512 intrinsics for a mistake (its bug 105593).
+// GCC 12 takes the undefined pass-through operands of its own AVX-512 intrinsics for a mistake (its bug
+// 105593).
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -9,10 +10,12 @@
 
 #include <immintrin.h>
 
-// What cpu().avx2 and cpu().avx512 promise. Whatever an inline function calls must not ask for more than it does.
+// What cpu().avx2 and cpu().avx512 promise. Whatever an inline function calls must not ask for more than it
+// does.
 #define NICRT_AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt")))
-#define NICRT_AVX512                                                                                 \
-    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx2,bmi,bmi2," \
-                          "popcnt")))
+#define NICRT_AVX512                                                                      \
+    __attribute__((                                                                       \
+        target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx2,bmi,bmi2," \
+               "popcnt")))
 #define NICRT_AVX2_INLINE NICRT_AVX2 __attribute__((always_inline)) inline
 #define NICRT_AVX512_INLINE NICRT_AVX512 __attribute__((always_inline)) inline

@@ -1,9 +1,10 @@
-"""Make the golden files again: python tests/golden/make.py
+"""Make the golden files again: python tests/golden/make.py [BUNDLE...]
 
-Good files come from the pictures in tests/pictures with the shipped bundle; their symbols (SHA-256) and pixels (PNG
-beside each) are what every later version, instruction set, thread count and backend must reproduce. Bad files are
-damaged or hostile variants of one good file, each with the error it must give. Run it only when bits are meant to
-change, and say so in CHANGELOG.md.
+Every folder with a `cases.json` belongs to a shipped bundle: name → region of tests/pictures/harbour.png (x0, y0, x1,
+y1; the whole without), options of `Codec.encode`, purpose. Its symbols (SHA-256 in `good.json`) and pixels (PNG) are
+what every later version, instruction set, thread count and backend must reproduce. `bad/` has damaged or hostile
+variants of one good file, each with the error it must give. Run this only when bits are meant to change, and say so in
+CHANGELOG.md.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,22 +23,9 @@ import nicrt
 from nicrt import _core
 
 HERE = Path(__file__).resolve().parent
-PICTURES = HERE.parent / "pictures"
+HARBOUR = HERE.parent / "pictures" / "harbour.png"
 KODIM23 = HERE.parents[2] / "shared" / "data" / "kodak" / "kodim23.png"
-
-# name: (picture, region x0 y0 x1 y1 or None, encode options, purpose)
-GOOD: dict[str, tuple[str, tuple[int, int, int, int] | None, dict[str, object], str]] = {
-    "harbour-q20": ("harbour.png", None, {"quality": 20}, "low rate: most places are not coded"),
-    "harbour-q90": ("harbour.png", None, {"quality": 90}, "high rate: raw bits and wide tables"),
-    "harbour-parallel": ("harbour.png", None, {"quality": 60, "lanes": "parallel"}, "32 lanes, several segments"),
-    "harbour-tiles": ("harbour.png", None, {"quality": 60, "lanes": "balanced", "tile": 64}, "many tiles, 8 lanes"),
-    "harbour-untiled": ("harbour.png", None, {"quality": 60, "tile": 0}, "one tile"),
-    "harbour-all-coded": ("harbour.png", None, {"quality": 40, "parameters": {"skip": 0}}, "nothing is skipped"),
-    "harbour-step": ("harbour.png", None, {"quality": 40, "parameters": {"step": 13}}, "a quantisation step beside 1"),
-    "pixel": ("harbour.png", (100, 80, 101, 81), {"quality": 50}, "1 x 1"),
-    "column": ("harbour.png", (100, 0, 101, 160), {"quality": 50}, "1 x 160, one column"),
-    "row": ("harbour.png", (0, 80, 197, 81), {"quality": 50}, "197 x 1, one row, odd width"),
-}
+BAD = HERE / "bad"
 
 
 def symbols_sha256(codec: nicrt.Codec, data: bytes) -> str:
@@ -73,26 +63,44 @@ def bad_files(good: bytes) -> dict[str, tuple[bytes, str, str]]:
     }
 
 
-def main() -> None:
-    codec = nicrt.load("shallow", threads=1)
-    index: dict[str, object] = {}
-    for name, (picture, region, options, purpose) in GOOD.items():
-        image = Image.open(PICTURES / picture).convert("RGB")
-        pixels = np.asarray(image.crop(region) if region else image)
-        data = codec.encode(pixels, **options)  # type: ignore[arg-type]
-        (HERE / f"{name}.nic").write_bytes(data)
-        Image.fromarray(codec.decode(data)).save(HERE / f"{name}.png", optimize=True)
-        index[name] = {"picture": picture, "purpose": purpose, "symbols_sha256": symbols_sha256(codec, data)}
-    (HERE / "good.json").write_text(json.dumps(index, indent=2) + "\n")
+def make_good(folder: Path) -> None:
+    """The golden files of one bundle."""
+    codec = nicrt.load(folder.name, threads=1)
+    cases: dict[str, dict[str, Any]] = json.loads((folder / "cases.json").read_text())
+    index = {}
+    for name, case in cases.items():
+        image = Image.open(HARBOUR).convert("RGB")
+        pixels = np.asarray(image.crop(case["region"]) if "region" in case else image)
+        data = codec.encode(pixels, **case["options"])
+        (folder / f"{name}.nic").write_bytes(data)
+        Image.fromarray(codec.decode(data)).save(folder / f"{name}.png", optimize=True)
+        index[name] = symbols_sha256(codec, data)
+    (folder / "good.json").write_text(json.dumps(index, indent=2) + "\n")
 
-    bad: dict[str, object] = {}
-    for name, (data, error, purpose) in bad_files((HERE / "harbour-q20.nic").read_bytes()).items():
-        (HERE / f"bad-{name}.nic").write_bytes(data)
-        bad[name] = {"error": error, "purpose": purpose}
-    (HERE / "bad.json").write_text(json.dumps(bad, indent=2) + "\n")
-    if KODIM23.exists():  # the README's picture; the original is not in the repository
-        (HERE / "parrots.nic").write_bytes(codec.encode(np.asarray(Image.open(KODIM23).convert("RGB")), quality=45))
+
+def make_bad(good: bytes) -> None:
+    index = {}
+    for name, (data, error, purpose) in bad_files(good).items():
+        (BAD / f"{name}.nic").write_bytes(data)
+        index[name] = {"error": error, "purpose": purpose}
+    (BAD / "bad.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def make_parrots() -> None:
+    """The README's picture, where its original is at hand (it is not in the repository)."""
+    if KODIM23.exists():
+        pixels = np.asarray(Image.open(KODIM23).convert("RGB"))
+        (HERE / "parrots.nic").write_bytes(nicrt.load("shallow").encode(pixels, quality=45))
+
+
+def main(bundles: list[str]) -> None:
+    for cases in sorted(HERE.glob("*/cases.json")):
+        if not bundles or cases.parent.name in bundles:
+            make_good(cases.parent)
+    if not bundles or "shallow" in bundles:
+        make_bad((HERE / "shallow" / "harbour-q20.nic").read_bytes())
+        make_parrots()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
