@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import nicrt
 from conftest import GOLDEN
+from nicrt import _core
 
 BAD = json.loads((GOLDEN / "bad" / "bad.json").read_text())
 
@@ -90,3 +91,25 @@ def test_round_trip_of_any_picture(
     data = codec.encode(noise, quality=quality, lanes=lanes, tile=tile, parameters={"skip": skip})
     assert codec.decode(data).shape == noise.shape
     assert codec.verify(data).width == width
+
+
+def test_segments_with_right_checksums(codec: nicrt.Codec) -> None:
+    """Past the segments' CRC too: the coder's own checks, on bytes that a hostile encoder could have written."""
+    good = (GOLDEN / "shallow" / "row.nic").read_bytes()
+    header, sizes = nicrt.info(good).header_bytes, nicrt.info(good).stream_bytes[0]
+    rng = np.random.default_rng(5)
+    outcomes = {"pixels": 0, "corrupt": 0}
+    for _ in range(1500):
+        data, start = bytearray(good), header
+        for size in sizes:
+            for _ in range(rng.integers(0, 3)):
+                data[start + rng.integers(0, size - 4)] = rng.integers(0, 256)
+            body = bytes(data[start : start + size - 4])
+            data[start + size - 4 : start + size] = _core.crc32c(body).to_bytes(4, "little")
+            start += size
+        try:
+            assert codec.decode(bytes(data)).shape == (1, 197, 3)
+            outcomes["pixels"] += 1
+        except nicrt.CorruptError:
+            outcomes["corrupt"] += 1
+    assert min(outcomes.values()) > 20, outcomes

@@ -54,9 +54,12 @@ void append_buckets(const Codebook::Impl& impl, const TableInfo& table, SearchFo
     });
     for (auto slot = entries.cbegin(); slot != entries.cend(); slot += kBucketSlots) {
         const auto end = slot + kBucketSlots;
-        const auto second = std::find_if(slot, end, [&](std::uint32_t entry) { return entry != *slot; });
-        if (second == end || *second == end[-1]) {
-            form.buckets.push_back({*slot, end[-1]});
+        const std::uint32_t last = end[-1];
+        const bool two = *slot == last || std::all_of(slot, end, [&](std::uint32_t entry) {
+            return entry == *slot || entry == last;
+        });
+        if (two) {
+            form.buckets.push_back({*slot, last});
             continue;
         }
         const auto row = static_cast<std::uint32_t>(form.rows.size() / kBucketSlots);

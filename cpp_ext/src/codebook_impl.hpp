@@ -19,12 +19,9 @@ inline constexpr std::int8_t kEscape = -128;
 struct TableInfo {
     std::int32_t low = 0;     ///< first coded quotient
     std::uint32_t coded = 0;  ///< number of coded quotients; the id of the escape
-    std::uint32_t shift = 0;  ///< raw bits
+    std::uint32_t shift = 0;  ///< number of raw bits
     std::size_t first = 0;    ///< place of its frequencies among those of all tables
 
-    [[nodiscard]] bool codes(std::int32_t quotient) const {
-        return static_cast<std::uint32_t>(quotient - low) < coded;
-    }
     [[nodiscard]] std::uint8_t quotient_byte(std::uint32_t id) const {
         return static_cast<std::uint8_t>(id == coded ? kEscape : low + static_cast<std::int32_t>(id));
     }

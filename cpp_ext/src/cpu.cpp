@@ -1,5 +1,8 @@
 #include "cpu.hpp"
 
+#include <cstdlib>
+#include <string_view>
+
 #include "nicrt/segment.hpp"
 
 namespace nicrt {
@@ -16,6 +19,12 @@ Cpu detect() {
                    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                    __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2");
 #endif
+    // What a user can turn off to look for a fault, and tests to run the whole path with each instruction set.
+    const char* const wanted = std::getenv("NICRT_ISA");
+    const std::string_view most = wanted == nullptr ? "" : wanted;
+    found.avx512 = found.avx512 && most != "avx2" && most != "scalar";
+    found.avx2 = found.avx2 && most != "scalar";
+    found.sse42 = found.sse42 && most != "scalar";
     return found;
 }
 

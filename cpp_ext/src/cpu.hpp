@@ -1,4 +1,4 @@
-// What the processor offers, asked once.
+// What the processor offers, asked once. The environment variable NICRT_ISA (scalar, avx2) takes the rest away.
 #pragma once
 
 // The x86 paths use GCC's and Clang's target attributes; every other build has the portable ones only.

@@ -79,14 +79,13 @@ NICRT_AVX2 std::size_t decode_32(const DecodeTables& tables, const std::uint8_t*
     const std::uint8_t* const end = lanes.end;
     std::size_t round = 0;
     for (; round < rounds && end - next >= 64; ++round) {
-        __m256i slot[kGroups], entry[kGroups];
+        __m256i entry[kGroups];
 #pragma GCC unroll 4
         for (unsigned g = 0; g < kGroups; ++g) {
-            slot[g] = _mm256_and_si256(state[g], _mm256_set1_epi32(kSlotMask));
-            entry[g] = path.find(widen8(table_ids + 8 * g), slot[g]);
+            const __m256i slot = _mm256_and_si256(state[g], _mm256_set1_epi32(kSlotMask));
+            entry[g] = path.find(widen8(table_ids + 8 * g), slot);
+            state[g] = advance<Path>(state[g], entry[g], slot, next);
         }
-#pragma GCC unroll 4
-        for (unsigned g = 0; g < kGroups; ++g) state[g] = advance<Path>(state[g], entry[g], slot[g], next);
         auto* const out = reinterpret_cast<__m256i*>(quotients);
         _mm256_storeu_si256(out, quotients16(entry[0], entry[1]));
         _mm256_storeu_si256(out + 1, quotients16(entry[2], entry[3]));

@@ -144,13 +144,13 @@ public:
 
 private:
     bool finish_one(std::uint8_t table_id, std::int16_t& symbol) {
-        const TableInfo& table = book_.tables[table_id];
+        const QuotientRange table = book_.ranges[table_id];
         std::int32_t quotient = symbol;
         bool good = true;
         if (quotient == kEscape) {
             if (used_ == count_) return false;
             quotient = load_le<std::int16_t>(escapes_ + 2 * std::size_t{used_++});
-            good = !table.codes(quotient);
+            good = quotient < table.low || quotient > table.high;
         }
         // At most 7 + 12 bits of these four bytes are used; the last raw byte has at least the CRC behind it.
         const std::uint32_t bits = load_le<std::uint32_t>(raw_ + (bit_ >> 3)) >> (bit_ & 7);
