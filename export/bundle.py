@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import torch
 from safetensors.numpy import save
 from torch import nn
@@ -35,8 +36,11 @@ from nicrt.runtime.onnx_check import check_onnx
 from nicrt.runtime.proofs import outputs_sha256, proof_inputs
 from nicrt.runtime.tables import TableGroup
 
-from .exact import ExactModule, ExactNetwork, reference
-from .onnx_export import export_module, macs
+from .exact import ExactModule, ExactNetwork
+from .exact_one_layer import OneLayerModule, OneLayerNetwork, one_layer_reference
+from .exact_reference import reference
+from .onnx_export import export_module, macs, workspace_bytes
+from .reach import halo
 from .tables import TableSet
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
@@ -44,13 +48,14 @@ Arrays = Mapping[str, npt.NDArray[np.generic]]
 TABLES_FILE = "tables.safetensors"
 PROOF_SIZES = ((1, 2), (3, 2), (8, 8))
 PROOF_CANDIDATES = 8  # seeds tried per size: the one with the most distinct outputs proves the most
-MACS_SIZE = 8  # free dimensions at which multiply-accumulates per pixel are counted
+MACS_SIZE = 8  # free dimensions at which multiply-accumulates and workspace per pixel are counted
 
 
 @dataclass(frozen=True)
 class GraphSource:
     """What one graph is made from. `reference`: inputs → outputs in integers, for exact graphs.
-    `summary`: what is worth telling about how it was made."""
+    `summary`: what is worth telling about how it was made. `in_loop`: as in the manifest. `unit`: picture pixels per
+    unit of this graph's free dimensions, where it is not the bundle's."""
 
     name: str
     module: nn.Module
@@ -58,6 +63,8 @@ class GraphSource:
     outputs: dict[str, Port]
     digest: str
     encoder: bool = False
+    in_loop: bool = False
+    unit: int | None = None
     int8_weights: tuple[str, ...] = ()
     reference: Callable[[Arrays], Arrays] | None = None
     summary: str = ""
@@ -90,13 +97,18 @@ def float_digest(kind: str, module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def exact_graph(name: str, network: ExactNetwork, inputs: dict[str, Port], outputs: dict[str, Port]) -> GraphSource:
-    """The graph of a lowered hyper synthesis, with inputs z, step, skip and outputs index, mean."""
-    module = ExactModule(network)
+def exact_graph(
+    name: str, network: ExactNetwork | OneLayerNetwork, inputs: dict[str, Port], outputs: dict[str, Port]
+) -> GraphSource:
+    """The graph of a lowered hyper synthesis, with inputs z, step, skip, dz and outputs index, mean (if any)."""
+    one_layer = isinstance(network, OneLayerNetwork)
+    module = OneLayerModule(network) if one_layer else ExactModule(network)
+    compute = one_layer_reference if one_layer else reference
 
     def integers(values: Arrays) -> Arrays:
-        index, mean = reference(network, values["z"].astype(np.int32), int(values["step"][0]), int(values["skip"][0]))
-        return {"index": index, "mean": mean}
+        step, skip, dz = (int(values[name][0]) for name in ("step", "skip", "dz"))
+        index, mean = compute(network, values["z"].astype(np.int32), step, skip, dz)
+        return {"index": index} if mean is None else {"index": index, "mean": mean}
 
     return GraphSource(
         name,
@@ -161,6 +173,7 @@ def _graph(source: GraphSource, unit: int) -> tuple[bytes, Graph]:
         data = export_module(source.module, source.inputs, source.outputs, source.int8_weights)
     check_onnx(data)
     sizes = dict.fromkeys(_free_dimensions(source), MACS_SIZE)
+    pixels = (MACS_SIZE * (source.unit or unit)) ** 2
     entry = Graph(
         file=f"graphs/{source.name}.onnx",
         sha256=hashlib.sha256(data).hexdigest(),
@@ -169,8 +182,11 @@ def _graph(source: GraphSource, unit: int) -> tuple[bytes, Graph]:
         outputs=source.outputs,
         exact=source.reference is not None,
         encoder=source.encoder,
+        in_loop=source.in_loop,
+        halo=halo(onnx.load_from_string(data), source.inputs, source.outputs, source.unit or unit),
         proofs=list(_proofs(source)),
-        macs_per_pixel=round(macs(data, sizes) / (MACS_SIZE * unit) ** 2, 3),
+        macs_per_pixel=round(macs(data, sizes) / pixels, 3),
+        workspace_bytes_per_pixel=round(workspace_bytes(data, sizes) / pixels, 3),
     )
     check_exact(data, entry, source)
     return data, entry

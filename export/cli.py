@@ -4,47 +4,89 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load
+from torch import Tensor
 
 from nicrt.runtime.errors import UnsupportedError
+from nicrt.runtime.limits import DEFAULT_LIMITS
 from nicrt.runtime.manifest import Manifest
+from nicrt.runtime.pictures import load_picture
 
 from .bundle import BundleSource, write_bundle
-from .families import FAMILIES
+from .families import FAMILIES, IMPORTERS
+from .part import part
 
 KNOWN_CHECKPOINTS = Path(__file__).with_name("checkpoints.json")
 """SHA-256 of a checkpoint file → its licence, and how and on what it was trained."""
 
 
-def export_family(family: str, checkpoint: Path, out: Path, report: Callable[[str], None] | None = None) -> Manifest:
-    """Write the bundle of a family's checkpoint (safetensors) to the folder `out`; returns its manifest.
-    Exporting the same checkpoint again gives the same bytes. `report` gets lines about what was made. Raises
-    UnsupportedError for what cannot become a bundle."""
-    if family not in FAMILIES:
-        raise UnsupportedError(f"there is no family {family!r}; there are: {', '.join(sorted(FAMILIES))}")
+def export_family(
+    family: str,
+    checkpoint: Path,
+    out: Path,
+    *,
+    base: Path | None = None,
+    arch: str | None = None,
+    calibrate: Sequence[Path] = (),
+    variant: str | None = None,
+    decoder_only: bool = False,
+    report: Callable[[str], None] | None = None,
+) -> Manifest:
+    """Write the bundle of a family's checkpoint (safetensors, or what an importer reads) to the folder `out`; returns
+    its manifest. Exporting the same checkpoint again gives the same bytes. `base`: checkpoint of the codec that this
+    one is built on, whose weights it gets under `base.`. `arch` and `calibrate` (pictures): for importers. `variant`
+    and `decoder_only` leave out what `part` says. `report` gets lines about what was made. Raises UnsupportedError for
+    what cannot become a bundle, ValueError for a variant that is not there."""
+    data = _read(Path(checkpoint))
+    provenance = {"family": family, "checkpoint_sha256": hashlib.sha256(data).hexdigest()}
+    if family in IMPORTERS:
+        pictures = [load_picture(_read(Path(path)), DEFAULT_LIMITS.pixels).pixels for path in calibrate]
+        make = partial(IMPORTERS[family], data, arch, pictures)
+    elif family not in FAMILIES:
+        names = ", ".join(sorted([*FAMILIES, *IMPORTERS]))
+        raise UnsupportedError(f"there is no family {family!r}; there are: {names}")
+    elif arch is not None or calibrate:
+        raise ValueError(f"family {family!r} takes no architecture and no calibration pictures")
+    else:
+        weights = _tensors(Path(checkpoint), data)
+        if base is not None:
+            base_data = _read(Path(base))
+            provenance["base_checkpoint_sha256"] = hashlib.sha256(base_data).hexdigest()
+            weights |= {f"base.{name}": tensor for name, tensor in _tensors(Path(base), base_data).items()}
+        make = partial(FAMILIES[family], weights)
     try:
-        data = Path(checkpoint).read_bytes()
-        weights = load(data)
-    except Exception as error:  # OSError, or whatever the parser of an untrusted file raises
-        raise UnsupportedError(f"{checkpoint}: not a checkpoint that can be read: {error}") from None
-    try:
-        source = FAMILIES[family](weights)
-    except RuntimeError as error:  # PyTorch's, for names and shapes that do not fit
+        source = make()
+    except (RuntimeError, LookupError) as error:  # of names and shapes that do not fit
         raise UnsupportedError(f"{checkpoint}: not a checkpoint of family {family!r}: {error}") from None
-    sha256 = hashlib.sha256(data).hexdigest()
-    known: dict[str, Any] = json.loads(KNOWN_CHECKPOINTS.read_text()).get(sha256, {})
+    source = part(source, variant, decoder_only)
+    known: dict[str, Any] = json.loads(KNOWN_CHECKPOINTS.read_text()).get(provenance["checkpoint_sha256"], {})
     license_name = known.pop("license", source.license)
-    provenance = {"family": family, "checkpoint_sha256": sha256, **known}
+    provenance |= known
     manifest = write_bundle(replace(source, license=license_name, provenance=provenance), Path(out))
     if report is not None:
         for line in _lines(source, manifest, Path(out)):
             report(line)
     return manifest
+
+
+def _read(checkpoint: Path) -> bytes:
+    try:
+        return checkpoint.read_bytes()
+    except OSError as error:
+        raise UnsupportedError(f"{checkpoint}: cannot read it: {error.strerror or error}") from None
+
+
+def _tensors(checkpoint: Path, data: bytes) -> dict[str, Tensor]:
+    try:
+        return load(data)
+    except Exception as error:  # whatever the parser of an untrusted file raises
+        raise UnsupportedError(f"{checkpoint}: not a checkpoint that can be read: {error}") from None
 
 
 def _lines(source: BundleSource, manifest: Manifest, out: Path) -> Iterator[str]:

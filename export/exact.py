@@ -3,14 +3,27 @@ every device.
 
 Weights are int8, activations 0..255, biases integers; every partial sum stays below 2^24, so float32 adds
 them exactly in any order. After each layer: Round (which keeps optimisers from folding the multiplier into
-the weights), one float32 multiplication per channel, Round, Clip. `reference` computes the same with
+the weights), one float32 multiplication per channel, Round, Clip. `exact_reference` computes the same with
 integers and numpy, for proofs and tests.
+
+The z step: a file's parameter `dz` (0 .. Z_STEPS - 1, default DZ_DEFAULT) says that a symbol n of z stands for
+n * z_step(dz), with z_step(dz) = 2^((dz - 3) / 2). Only the first layer sees it, and its integer weights and products
+stay as they are: sum(w * n * step) + b = step * (sum(w * n) + b / step), so each `dz` has a row of biases (b / step,
+rounded) and a row of multipliers (times step), and the graph gathers the row. All rows are held to the bound.
+A program with such a network has the parameter `dz` (`DZ_RANGE`), an analysis graph that takes it and rounds
+z / z_step(dz) (`layers.QuantiseZ`), and `set="dz"` on its entropy step of z, whose tables have one set per step
+(`tables.by_channel_and_step`). To lower a network of another layout, make `first` with `lower_first_layer`.
+
+Convolutions of stride 1 and kernels above 1 may run as Winograd, which is not exact: here they are 1x1 convolutions of
+all the shifted inputs. Where 8 bits are too few for a network that was not trained for them (`lowering`), activations
+have LOW_BITS more: a layer then adds up their high and low bits apart, each within the bound, and joins them in int32.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,23 +33,31 @@ from torch import Tensor, nn
 
 from nicrt.runtime.errors import UnsupportedError
 
-from .models.entropy import SCALE_COUNT, STEPS_PER_INDEX, HyperSynthesis
+from .models.entropy import SCALE_COUNT, STEPS_PER_INDEX, Z_STEPS, HyperSynthesis, z_step
 
 MAX_SUM = 1 << 24
 MAX_WEIGHT = 127
 MAX_ACTIVATION = 255
+LOW_BITS = 6
+MAX_JOINED_SUM = 1 << 31
 NOT_CODED = 255
 STEP_RANGE = (-128, 128)
 SKIP_RANGE = (0, SCALE_COUNT)
+DZ_RANGE = (0, Z_STEPS - 1)
+SCALE_UNIT = 2.0**-11
+SCALE_BREAK, SCALE_SHIFT = 1 << 14, 5
+"""Where a network gives scales, they are integers of SCALE_UNIT, looked up one by one below SCALE_BREAK, from there on
+without their last SCALE_SHIFT bits, up to SCALE_BREAK << SCALE_SHIFT."""
 
 Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class ExactLayer:
-    """One layer of integers. `weight`: int8, [out, in, 1, 1], or [in, out, k, k] of a transposed convolution;
-    `bias`: int32 [out]; `multiplier`: float32 [out]; outputs are clipped to 0..255 where `activation`, else
-    they are sums * multiplier."""
+    """One layer of integers. `weight`: int8, [out, in, k, k], or [in, out, k, k] of a transposed convolution;
+    `bias`: int32 [out]; `multiplier`: float32 [out]. The outputs are sums * multiplier; where `activation`, negative
+    ones are multiplied by `slope`, and all are rounded and clipped to 0..`top` (with a slope, -`top`..`top`).
+    `low_bits` of the inputs are added up apart from the bits above."""
 
     name: str
     weight: npt.NDArray[np.int8]
@@ -47,6 +68,24 @@ class ExactLayer:
     output_padding: int
     transposed: bool
     activation: bool
+    slope: float = 0.0
+    top: int = MAX_ACTIVATION
+    low_bits: int = 0
+
+    @property
+    def key(self) -> str:
+        """The name as part of an attribute's name."""
+        return self.name.replace(".", "_")
+
+    @property
+    def bottom(self) -> int:
+        """The least output of an activation."""
+        return -self.top if self.slope else 0
+
+    @property
+    def negative_multiplier(self) -> npt.NDArray[np.float32]:
+        """Multiplier of negative sums, float32 [out]."""
+        return self.multiplier * np.float32(self.slope)
 
 
 @dataclass(frozen=True)
@@ -68,10 +107,11 @@ class FloatLayer:
         square = all(len(set(pair)) == 1 for pair in (layer.kernel_size, layer.stride, layer.padding))
         if layer.groups != 1 or layer.dilation != (1, 1) or not square or isinstance(layer.padding, str):
             raise UnsupportedError(f"{name}: groups, dilation and oblong kernels have no exact form")
-        if layer.kernel_size[0] > 1 and not (transposed and layer.stride[0] > 1):
+        same = not transposed and layer.stride[0] == 1 and layer.kernel_size[0] == 2 * int(layer.padding[0]) + 1
+        if not same and not (transposed and layer.stride[0] > 1):
             raise UnsupportedError(
-                f"{name}: a convolution of kernel {layer.kernel_size[0]} may run as Winograd, which is not exact; "
-                "use 1x1 or transposed ones of stride 2"
+                f"{name}: only convolutions of stride 1 that keep the size, and transposed ones of a larger stride, "
+                "have an exact form"
             )
         weight = layer.weight.detach().double().numpy()
         outputs = weight.shape[1 if transposed else 0]
@@ -80,34 +120,54 @@ class FloatLayer:
 
 
 def lower_layer(
-    layer: FloatLayer, input_scale: float, output_scale: float, *, input_bound: int, activation: bool
+    layer: FloatLayer,
+    input_scale: float,
+    output_scale: float | npt.NDArray[np.float64],
+    *,
+    input_bound: int,
+    activation: bool,
+    slope: float = 0.0,
+    top: int = MAX_ACTIVATION,
+    low_bits: int = 0,
+    fit: bool = False,
 ) -> ExactLayer:
-    """Quantise a convolution: one weight scale per output channel, whose largest weight becomes 127. An input
-    integer n means n * input_scale; an output integer m means m * output_scale (float: output_scale 1).
-    Refuses what cannot be exact."""
+    """Quantise a convolution: one weight scale per output channel, whose largest weight becomes 127; with `fit` less,
+    where the sums would not be exact. An input integer n means n * input_scale; an output integer m means m *
+    output_scale (a number, or one per channel; float: output_scale 1). Refuses what cannot be exact."""
     out_axis = 1 if layer.transposed else 0
     others = tuple(axis for axis in range(4) if axis != out_axis)
     scale = np.maximum(np.abs(layer.weight).max(axis=others), 1e-8) / MAX_WEIGHT
-    shaped = scale.reshape([-1 if axis == out_axis else 1 for axis in range(4)])
-    lowered = ExactLayer(
-        name=layer.name,
-        weight=np.rint(layer.weight / shaped).astype(np.int8),
-        bias=_as_int32(layer.name, np.rint(layer.bias / (scale * input_scale))),
-        multiplier=(scale * input_scale / output_scale).astype(np.float32),
-        stride=layer.stride,
-        padding=layer.padding,
-        output_padding=layer.output_padding,
-        transposed=layer.transposed,
-        activation=activation,
-    )
-    check_bound(lowered, input_bound)
-    return lowered
+
+    def lowered() -> ExactLayer:
+        shaped = scale.reshape([-1 if axis == out_axis else 1 for axis in range(4)])
+        return ExactLayer(
+            name=layer.name,
+            weight=np.rint(layer.weight / shaped).astype(np.int8),
+            bias=_as_int32(layer.name, np.rint(layer.bias / (scale * input_scale)), MAX_SUM << low_bits),
+            multiplier=(scale * input_scale / output_scale).astype(np.float32),
+            stride=layer.stride,
+            padding=layer.padding,
+            output_padding=layer.output_padding,
+            transposed=layer.transposed,
+            activation=activation,
+            slope=slope,
+            top=top,
+            low_bits=low_bits,
+        )
+
+    result = lowered()
+    while fit and (share := shares(result, input_bound)).max() >= 1:
+        scale = np.where(share >= 1, scale * share * 1.01, scale)
+        result = lowered()
+    check_bound(result, input_bound)
+    return result
 
 
-def _as_int32(name: str, values: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
-    if not (np.abs(values) < MAX_SUM).all():
-        channel = int(np.argmax(~(np.abs(values) < MAX_SUM)))
-        raise UnsupportedError(f"{name}: the bias of channel {channel} is {values[channel]:.0f}, beyond 2^24")
+def _as_int32(name: str, values: npt.NDArray[np.float64], limit: int) -> npt.NDArray[np.int32]:
+    if not (np.abs(values) < limit).all():
+        channel = int(np.argmax(~(np.abs(values) < limit)))
+        bits = limit.bit_length() - 1
+        raise UnsupportedError(f"{name}: the bias of channel {channel} is {values[channel]:.0f}, beyond 2^{bits}")
     return values.astype(np.int32)
 
 
@@ -126,38 +186,72 @@ def largest_sums(layer: ExactLayer, input_bound: int) -> Integers:
     return np.asarray(input_bound * np.max(phases, axis=0) + bias)
 
 
+def shares(layer: ExactLayer, input_bound: int) -> npt.NDArray[np.float64]:
+    """Largest sums as a share of what float32 holds, 2^24, per output channel, float64 [out]. With low bits: of the
+    high bits' sums (rounded down, so that their magnitude may be one more), or of the joined ones as a share of 2^31.
+    """
+    sums = largest_sums(layer, input_bound)
+    if not layer.low_bits:
+        return np.asarray(sums / MAX_SUM)
+    high = largest_sums(replace(layer, bias=np.zeros_like(layer.bias)), (input_bound >> layer.low_bits) + 1)
+    return np.maximum(high / MAX_SUM, sums / MAX_JOINED_SUM)
+
+
 def check_bound(layer: ExactLayer, input_bound: int) -> None:
     """Refuse a layer whose sums could leave the integers that float32 holds."""
-    sums = largest_sums(layer, input_bound)
-    if sums.max() >= MAX_SUM:
-        channel = int(np.argmax(sums))
+    share = shares(layer, input_bound)
+    if share.max() >= 1:
+        channel = int(np.argmax(share))
         raise UnsupportedError(
-            f"{layer.name}: the sums of channel {channel} can reach {sums[channel] / MAX_SUM:.2f} of 2^24, "
+            f"{layer.name}: the sums of channel {channel} can reach {share[channel]:.2f} of 2^24, "
             "so they would not be exact"
         )
 
 
+def update_digest(digest: hashlib._Hash, layer: ExactLayer) -> None:
+    """Add everything that decides a layer's outputs."""
+    kind = "transposed" if layer.transposed else "convolution"
+    digest.update(
+        f"{layer.name} {kind} stride {layer.stride} padding {layer.padding} {layer.output_padding} "
+        f"activation {layer.activation}\n".encode()
+    )
+    if layer.slope or layer.low_bits or layer.top != MAX_ACTIVATION:
+        digest.update(f"slope {layer.slope} top {layer.top} low bits {layer.low_bits}\n".encode())
+    for part, array in (
+        ("weight", layer.weight),
+        ("bias", layer.bias),
+        ("multiplier", layer.multiplier),
+    ):
+        stored = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        digest.update(f"{part} {stored.dtype.str[1:]} {list(stored.shape)}\n".encode())
+        digest.update(stored.tobytes())
+
+
 @dataclass(frozen=True)
 class ExactNetwork:
-    """A lowered hyper synthesis: hidden layers, then `mean` and `index`, two 1x1 layers on the same
-    activations. The sums of `index` times its multiplier are eighths of a table step."""
+    """A lowered hyper synthesis: the first layer as it is for each z step (one set of weights), the other hidden
+    layers, then `mean` (None: there are no means) and `index`, two layers on the same activations. The sums of `index`
+    times its multiplier are eighths of a table step; with `scale_table` they are scales in SCALE_UNIT, which it maps to
+    eighths (int16)."""
 
+    first: tuple[ExactLayer, ...]
     hidden: tuple[ExactLayer, ...]
-    mean: ExactLayer
+    mean: ExactLayer | None
     index: ExactLayer
     input_bound: int
+    scale_table: npt.NDArray[np.int16] | None = None
 
     @property
     def layers(self) -> tuple[ExactLayer, ...]:
-        return (*self.hidden, self.mean, self.index)
+        heads = (self.index,) if self.mean is None else (self.mean, self.index)
+        return (*self.first, *self.hidden, *heads)
 
     def shares(self) -> dict[str, float]:
         """Layer → largest possible sum as a share of 2^24."""
-        bounds = [self.input_bound] + [MAX_ACTIVATION] * (len(self.layers) - 1)
-        return {
-            layer.name: float(largest_sums(layer, bound).max() / MAX_SUM)
-            for layer, bound in zip(self.layers, bounds, strict=True)
-        }
+        first = max(float(shares(layer, self.input_bound).max()) for layer in self.first)
+        top = self.first[0].top
+        others = {layer.name: float(shares(layer, top).max()) for layer in self.layers[len(self.first) :]}
+        return {self.first[0].name: first, **others}
 
     def summary(self) -> str:
         """How far the sums are from where they would stop being exact, for a person."""
@@ -166,42 +260,44 @@ class ExactNetwork:
 
     def digest(self) -> str:
         """Hex SHA-256 over everything that decides an output: shapes, strides, weights, biases and
-        multipliers."""
-        digest = hashlib.sha256(b"nicrt exact network 1\n")
+        multipliers, the first layer once for each z step."""
+        digest = hashlib.sha256(b"nicrt exact network 2\n")
         for layer in self.layers:
-            kind = "transposed" if layer.transposed else "convolution"
-            digest.update(
-                f"{layer.name} {kind} stride {layer.stride} padding {layer.padding} {layer.output_padding} "
-                f"activation {layer.activation}\n".encode()
-            )
-            for part, array in (
-                ("weight", layer.weight),
-                ("bias", layer.bias),
-                ("multiplier", layer.multiplier),
-            ):
-                stored = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-                digest.update(f"{part} {stored.dtype.str[1:]} {list(stored.shape)}\n".encode())
-                digest.update(stored.tobytes())
+            update_digest(digest, layer)
+        if self.scale_table is not None:
+            digest.update(b"scale table\n" + self.scale_table.astype("<i2").tobytes())
         return digest.hexdigest()
+
+
+def lower_first_layer(
+    layer: FloatLayer,
+    output_scale: float | npt.NDArray[np.float64],
+    z_limit: int,
+    *,
+    slope: float = 0.0,
+    top: int = MAX_ACTIVATION,
+) -> tuple[ExactLayer, ...]:
+    """The layer that reads z, for each z step: the same weights, biases and multipliers of its own."""
+    return tuple(
+        lower_layer(layer, z_step(dz), output_scale, input_bound=z_limit, activation=True, slope=slope, top=top)
+        for dz in range(Z_STEPS)
+    )
 
 
 def lower_hyper_synthesis(model: HyperSynthesis, z_limit: int) -> ExactNetwork:
     """Lower a hyper synthesis whose hidden activations are clamped to [0, CAP]: 0..255 stands for that range.
     The last layer splits in two: means in latent units, and indices in eighths, 8 * (SLOPE * raw + OFFSET).
     """
-    hidden: list[ExactLayer] = []
-    scale, bound = 1.0, z_limit
-    activation_scale = model.CAP / MAX_ACTIVATION
-    for number, module in enumerate(model.hidden):
-        layer = FloatLayer.of(f"layers.{number}", module)
-        hidden.append(lower_layer(layer, scale, activation_scale, input_bound=bound, activation=True))
-        scale, bound = activation_scale, MAX_ACTIVATION
+    scale, bound = model.CAP / MAX_ACTIVATION, MAX_ACTIVATION
+    layers = [FloatLayer.of(f"layers.{number}", module) for number, module in enumerate(model.hidden)]
+    hidden = [lower_layer(layer, scale, scale, input_bound=bound, activation=True, fit=True) for layer in layers[1:]]
     last = FloatLayer.of("last", model.last)
     (mean_weight, raw_weight), (mean_bias, raw_bias) = np.split(last.weight, 2), np.split(last.bias, 2)
     mean = replace(last, name="mean", weight=mean_weight, bias=mean_bias)
     index = replace(last, name="index", weight=raw_weight, bias=raw_bias + model.OFFSET / model.SLOPE)
     eighths = 1 / (STEPS_PER_INDEX * model.SLOPE)
     network = ExactNetwork(
+        first=lower_first_layer(layers[0], scale, z_limit),
         hidden=tuple(hidden),
         mean=lower_layer(mean, scale, 1.0, input_bound=bound, activation=False),
         index=lower_layer(index, scale, eighths, input_bound=bound, activation=False),
@@ -219,75 +315,102 @@ class ExactModule(nn.Module):
     def __init__(self, network: ExactNetwork) -> None:
         super().__init__()
         self.network = network
-        for layer in network.layers:
-            key = layer.name.replace(".", "_")
-            self.register_buffer(f"{key}_weight", torch.from_numpy(layer.weight.astype(np.float32)))
-            self.register_buffer(f"{key}_bias", torch.from_numpy(layer.bias.astype(np.float32)))
-            self.register_buffer(f"{key}_multiplier", torch.from_numpy(layer.multiplier)[None, :, None, None])
+        for rows in (network.first, *((layer,) for layer in network.layers[len(network.first) :])):
+            key, like = rows[0].key, rows[0]
+            bias = np.stack([row.bias for row in rows])
+            self.register_buffer(f"{key}_weight", torch.from_numpy(_graph_weight(like)))
+            self.register_buffer(f"{key}_bias", torch.from_numpy(bias if like.low_bits else bias.astype(np.float32)))
+            self._per_channel(f"{key}_multiplier", [row.multiplier for row in rows])
+            if like.slope:
+                self._per_channel(f"{key}_negative", [row.negative_multiplier for row in rows])
+        if network.scale_table is not None:
+            self.register_buffer("scale_table", torch.from_numpy(network.scale_table.astype(np.float32)))
+
+    def _per_channel(self, name: str, rows: list[npt.NDArray[np.float32]]) -> None:
+        self.register_buffer(name, torch.from_numpy(np.stack(rows))[:, :, None, None])
 
     def integer_weights(self) -> list[str]:
         """Names of the buffers that hold int8 values."""
         return [name for name, _ in self.named_buffers() if name.endswith("_weight")]
 
-    def _layer(self, layer: ExactLayer, x: Tensor) -> Tensor:
-        key = layer.name.replace(".", "_")
-        weight, bias = getattr(self, f"{key}_weight"), getattr(self, f"{key}_bias")
+    def _convolve(self, layer: ExactLayer, x: Tensor, bias: Tensor | None) -> Tensor:
+        weight = getattr(self, f"{layer.key}_weight")
         if layer.transposed:
-            sums = F.conv_transpose2d(x, weight, bias, layer.stride, layer.padding, layer.output_padding)
-        else:
-            sums = F.conv2d(x, weight, bias)
-        scaled = torch.round(sums) * getattr(self, f"{key}_multiplier")
-        return torch.round(scaled).clamp(0, MAX_ACTIVATION) if layer.activation else scaled
+            return F.conv_transpose2d(x, weight, bias, layer.stride, layer.padding, layer.output_padding)
+        return F.conv2d(_shifted(x, layer.padding), weight, bias)
 
-    def forward(self, z: Tensor, step: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
-        """z int32 [1, c, h, w], step (eighths) and skip int32 [1] → index uint8, mean float32 [1, m, 4h, 4w].
-        An index below `skip` becomes NOT_CODED."""
-        x = z.float()
+    def _sums(self, layer: ExactLayer, x: Tensor) -> Tensor:
+        bias = getattr(self, f"{layer.key}_bias")[0]
+        if not layer.low_bits:
+            return torch.round(self._convolve(layer, x, bias))
+        unit = 1 << layer.low_bits
+        high = torch.floor(x * (1 / unit))
+        high_sums, low_sums = (
+            torch.round(self._convolve(layer, plane, None)).to(torch.int32) for plane in (high, x - high * unit)
+        )
+        return (high_sums * unit + low_sums + bias[:, None, None]).float()
+
+    def _layer(self, layer: ExactLayer, x: Tensor) -> Tensor:
+        sums = self._sums(layer, x)
+        scaled = sums * getattr(self, f"{layer.key}_multiplier")
+        if layer.slope:  # below 1: the larger product is that of the sum's own sign
+            scaled = torch.maximum(scaled, sums * getattr(self, f"{layer.key}_negative"))
+        return torch.round(scaled).clamp(layer.bottom, layer.top) if layer.activation else scaled
+
+    def _first(self, x: Tensor, dz: Tensor) -> Tensor:
+        """The bias of the row is added outside the convolution, whose own biases some runtimes want constant."""
+        layer = self.network.first[0]
+
+        def row(name: str) -> Tensor:
+            return cast(Tensor, getattr(self, f"{layer.key}_{name}")).index_select(0, dz)
+
+        bias = row("bias")[:, :, None, None]
+        sums = torch.round(self._convolve(layer, x, None) + bias)
+        scaled = sums * row("multiplier")
+        if layer.slope:
+            scaled = torch.maximum(scaled, sums * row("negative"))
+        return torch.round(scaled).clamp(layer.bottom, layer.top)
+
+    def _eighths(self, x: Tensor) -> Tensor:
+        values = torch.round(self._layer(self.network.index, x))
+        if self.network.scale_table is None:
+            return values
+        scale = values.clamp(0, (SCALE_BREAK << SCALE_SHIFT) - 1)
+        coarse = torch.floor(scale * (1 / (1 << SCALE_SHIFT))) + (SCALE_BREAK - (SCALE_BREAK >> SCALE_SHIFT))
+        place = torch.where(scale < SCALE_BREAK, scale, coarse).to(torch.int32)
+        table = cast(Tensor, self.scale_table)
+        return table.index_select(0, place.flatten()).reshape(place.shape)
+
+    def forward(self, z: Tensor, step: Tensor, skip: Tensor, dz: Tensor) -> tuple[Tensor, ...]:
+        """z int32 [1, c, h, w], step (eighths), skip and dz int32 [1] → index uint8, mean (if there is one) float32
+        [1, m, 4h, 4w]. An index below `skip` becomes NOT_CODED."""
+        x = self._first(z.float(), dz)
         for layer in self.network.hidden:
             x = self._layer(layer, x)
-        mean = self._layer(self.network.mean, x)
-        eighths = torch.round(self._layer(self.network.index, x))
-        # + 4 makes the floor of the division by 8 a rounding; eighths and quotients are exact in float32
-        shifted = (eighths + (STEPS_PER_INDEX // 2 - step).float()) * (1 / STEPS_PER_INDEX)
-        index = torch.floor(shifted).clamp(0, SCALE_COUNT - 1)
-        return torch.where(index < skip.float(), float(NOT_CODED), index).to(torch.uint8), mean
+        mean = () if self.network.mean is None else (self._layer(self.network.mean, x),)
+        return index_of(self._eighths(x), step, skip), *mean
 
 
-def _sums(layer: ExactLayer, x: Integers) -> Integers:
-    """The layer's integer sums: int64 [in, h, w] → int64 [out, h', w']. Products are done in float64, exact
-    below 2^53."""
-    weight = layer.weight.astype(np.float64)
-    channels, height, width = x.shape
-    places = x.reshape(channels, -1).astype(np.float64)
-    if not layer.transposed:
-        product = weight[:, :, 0, 0] @ places
-        return product.astype(np.int64).reshape(-1, height, width) + layer.bias[:, None, None].astype(np.int64)
-    stride, kernel = layer.stride, weight.shape[2]
-    full = np.zeros((weight.shape[1], (height - 1) * stride + kernel, (width - 1) * stride + kernel), np.int64)
-    for row in range(kernel):
-        for column in range(kernel):
-            tap = (weight[:, :, row, column].T @ places).astype(np.int64).reshape(-1, height, width)
-            full[:, row : row + height * stride : stride, column : column + width * stride : stride] += tap
-    out_height = (height - 1) * stride + kernel - 2 * layer.padding + layer.output_padding
-    out_width = (width - 1) * stride + kernel - 2 * layer.padding + layer.output_padding
-    full = np.pad(full, ((0, 0), (0, layer.output_padding), (0, layer.output_padding)))
-    cut = full[:, layer.padding :, layer.padding :][:, :out_height, :out_width]
-    return np.asarray(cut + layer.bias[:, None, None], np.int64)
+def index_of(eighths: Tensor, step: Tensor, skip: Tensor) -> Tensor:
+    """Eighths of a table step float32, step and skip int32 [1] → index uint8, NOT_CODED where it is below `skip`."""
+    # + 4 makes the floor of the division by 8 a rounding; eighths and quotients are exact in float32
+    shifted = (eighths + (STEPS_PER_INDEX // 2 - step).float()) * (1 / STEPS_PER_INDEX)
+    index = torch.floor(shifted).clamp(0, SCALE_COUNT - 1)
+    return torch.where(index < skip.float(), float(NOT_CODED), index).to(torch.uint8)
 
 
-def _scaled(layer: ExactLayer, sums: Integers) -> npt.NDArray[np.float32]:
-    """One float32 multiplication, rounded once, as IEEE 754 defines it."""
-    return np.asarray(sums.astype(np.float32) * layer.multiplier[:, None, None], np.float32)
+def _shifted(x: Tensor, reach: int) -> Tensor:
+    """[1, c, h, w] → [1, k * k * c, h, w]: the inputs moved by -reach..reach in both directions (k = 2 reach + 1, rows
+    first), zeros beyond the edge. The ends of the slices count from the end, so that no size is needed."""
+    if reach == 0:
+        return x
+    moves = range(2 * reach + 1)
+    padded = F.pad(x, (reach, reach, reach, reach))
+    ends = [i - 2 * reach or None for i in moves]
+    return torch.cat([padded[:, :, row : ends[row], column : ends[column]] for row in moves for column in moves], 1)
 
 
-def reference(
-    network: ExactNetwork, z: npt.NDArray[np.int32], step: int, skip: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """What every backend must compute: z int32 [1, c, h, w] → index uint8 and mean float32 [1, m, 4h, 4w]."""
-    x = z[0].astype(np.int64)
-    for layer in network.hidden:
-        x = np.clip(np.rint(_scaled(layer, _sums(layer, x))), 0, MAX_ACTIVATION).astype(np.int64)
-    mean = _scaled(network.mean, _sums(network.mean, x))
-    eighths = np.rint(_scaled(network.index, _sums(network.index, x))).astype(np.int64)
-    index = np.clip((eighths - step + STEPS_PER_INDEX // 2) >> 3, 0, SCALE_COUNT - 1)
-    return np.where(index < skip, NOT_CODED, index).astype(np.uint8)[None], mean[None]
+def _graph_weight(layer: ExactLayer) -> npt.NDArray[np.float32]:
+    """The weight as the module's convolution takes it."""
+    weight = layer.weight.astype(np.float32)
+    return weight if layer.transposed else weight.transpose(0, 2, 3, 1).reshape(len(weight), -1, 1, 1)

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
-from . import shallow
+from . import compass, compressai, flow, mean_scale, shallow, slim
 from .bundle import BundleSource
 
-FAMILIES: dict[str, Callable[[Mapping[str, Tensor]], BundleSource]] = {"shallow": shallow.source}
+FAMILIES: dict[str, Callable[[Mapping[str, Tensor]], BundleSource]] = {
+    **{name: partial(shallow.source, family=name) for name in shallow.KINDS},
+    "slim": slim.source,
+    "flow": flow.source,
+    "mean-scale": mean_scale.source,
+    "compass": compass.source,
+}
 """Family → from a checkpoint's tensors to what its bundle is written from."""
+
+IMPORTERS: dict[str, Callable[[bytes, str | None, Sequence[npt.NDArray[np.float32]]], BundleSource]] = {
+    "compressai": compressai.source
+}
+"""Other people's formats → from a file's bytes, the name of an architecture and calibration pictures to the same."""

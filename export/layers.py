@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .models.entropy import LOG_SCALE_STEP, STEPS_PER_INDEX
+from .models.entropy import DZ_DEFAULT, LOG_SCALE_STEP, STEPS_PER_INDEX
 
 GAIN_UNIT = 100
 """The `gain` parameter of a file counts hundredths of the distance between two trained gains."""
@@ -33,6 +35,18 @@ class InterpolatedGain(nn.Module):
 def step_size(step: Tensor) -> Tensor:
     """Quantisation step of a file: int32 [1] in eighths of a table step → float32 [1]."""
     return torch.exp(step.float() * (LOG_SCALE_STEP / STEPS_PER_INDEX))
+
+
+class QuantiseZ(nn.Module):
+    """Encoder: continuous z float32, dz int32 [1] → symbols int32 of z / z_step(dz), clipped to +-limit."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, z: Tensor, dz: Tensor) -> Tensor:
+        inverse = torch.exp((DZ_DEFAULT - dz.float()) * (math.log(2) / 2))
+        return torch.round(z * inverse).clamp(-self.limit, self.limit).to(torch.int32)
 
 
 class Quantise(nn.Module):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -201,19 +202,27 @@ def operators(data: bytes) -> list[str]:
     return sorted({node.op_type for node in onnx.load_from_string(data).graph.node})
 
 
-def macs(data: bytes, sizes: Mapping[str, int]) -> int:
-    """Multiply-accumulates of the convolutions and matrix products, with the free dimensions set to `sizes`."""
+def _at_sizes(data: bytes, sizes: Mapping[str, int]) -> tuple[onnx.ModelProto, dict[str, onnx.TypeProto.Tensor]]:
+    """The model and the types of all its tensors, with the free dimensions set to `sizes`."""
     model = onnx.load_from_string(data)
     for value in [*model.graph.input, *model.graph.output]:
         for dim in value.type.tensor_type.shape.dim:
             match = DIMENSION.match(dim.dim_param)
-            if match:
+            if match and match[2] in sizes:  # an output's may depend on an input's values
                 dim.dim_value = int(match[1] or 1) * sizes[match[2]]
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    shapes = {
-        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
-        for value in [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
-    }
+    values = [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
+    return model, {value.name: value.type.tensor_type for value in values}
+
+
+def _shape(tensor: onnx.TypeProto.Tensor) -> list[int]:
+    return [d.dim_value for d in tensor.shape.dim]
+
+
+def macs(data: bytes, sizes: Mapping[str, int]) -> int:
+    """Multiply-accumulates of the convolutions and matrix products, with the free dimensions set to `sizes`."""
+    model, types = _at_sizes(data, sizes)
+    shapes = {name: _shape(tensor) for name, tensor in types.items()}
     shapes |= {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     total = 0
     for node in model.graph.node:
@@ -224,3 +233,32 @@ def macs(data: bytes, sizes: Mapping[str, int]) -> int:
         elif node.op_type in ("MatMul", "Gemm"):
             total += int(np.prod(shapes[node.output[0]])) * shapes[node.input[0]][-1]
     return total
+
+
+def workspace_bytes(data: bytes, sizes: Mapping[str, int]) -> int:
+    """Most bytes that tensors between the ports take at once, with the free dimensions set to `sizes`: every tensor has
+    memory of its own from the node that makes it to the last one that reads it, and a transposed convolution has its
+    columns besides (kernel size times outputs per input, as libraries make them before they add them up). What
+    depends on weights alone is made once, when a graph is loaded, and is not counted."""
+    model, types = _at_sizes(data, sizes)
+    nodes, ports = model.graph.node, {value.name for value in [*model.graph.input, *model.graph.output]}
+    shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    constants = {"", *shapes}
+    last_use = {name: number for number, node in enumerate(nodes) for name in node.input}
+    live: dict[str, int] = {}
+    most = 0
+    for number, node in enumerate(nodes):
+        if constants.issuperset(node.input):
+            constants.update(node.output)
+        for name in node.output:
+            shapes[name] = _shape(types[name])
+            if name not in constants and name not in ports:
+                item = helper.tensor_dtype_to_np_dtype(types[name].elem_type).itemsize
+                live[name] = item * math.prod(shapes[name])
+        columns = 0
+        if node.op_type == "ConvTranspose":
+            kernel, places = shapes[node.input[1]], _shape(types[node.input[0]])[2:]
+            columns = np.dtype(np.float32).itemsize * math.prod([*kernel[1:], *places])
+        most = max(most, sum(live.values()) + columns)
+        live = {name: size for name, size in live.items() if last_use.get(name, -1) > number}
+    return most

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoint, Run, Stage
 
 from .bundle import BundleSource, GraphSource, exact_graph, float_digest
-from .exact import SKIP_RANGE, STEP_RANGE, lower_hyper_synthesis
+from .exact import DZ_RANGE, SKIP_RANGE, STEP_RANGE, ExactNetwork, lower_hyper_synthesis
+from .exact_one_layer import OneLayerNetwork, lower_one_layer
 from .fields import Field, halo
-from .layers import GAIN_UNIT, Dequantise, InterpolatedGain, Quantise, to_bytes
-from .models.entropy import LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN
+from .layers import GAIN_UNIT, Dequantise, InterpolatedGain, Quantise, QuantiseZ, to_bytes
+from .models.entropy import DZ_DEFAULT, LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN, JpegLikeHyperSynthesis
 from .models.shallow import (
     ALIGN,
     HYPER,
@@ -28,15 +29,25 @@ from .models.shallow import (
     LEAKY_SLOPE,
     QUALITIES,
     Z_LIMIT,
+    JpegLikeSynthesis,
+    ResidualSynthesis,
     Shallow,
 )
-from .tables import Floats, TableSet, by_channel, by_scale, gaussian, with_outliers
+from .tables import Floats, TableSet, by_channel_and_step, by_scale, gaussian, with_outliers
 
 TILE = 512
 MAX_GAIN = GAIN_UNIT * (QUALITIES - 1)
 SKIP_LOW, SKIP_HIGH = 8, 10
 """Not-coded thresholds at quality 0 and 100. Measured on the 24 Kodak pictures at qualities 10 to 90, they give 0.07 to
 0.10 dB more than a lower gain does at the same rate, and leave 16 to 61% of the symbols to be coded."""
+
+KINDS: dict[str, dict[str, str]] = {
+    "shallow": {},
+    "shallow-residual": {"synthesis": "residual"},
+    "shallow-jpeg": {"synthesis": "jpeg-like"},
+    "shallow-jpeg-hyper": {"hyper_synthesis": "jpeg-like"},
+}
+"""Family → options of its model."""
 
 _PICTURE = Port("float32", [1, 3, "64h", "64w"])
 _LATENT = Port("float32", [1, LATENTS, "4h", "4w"])
@@ -46,21 +57,22 @@ _INDEX = Port("uint8", [1, LATENTS, "4h", "4w"])
 _GAIN = Port("int32", [1], (0, MAX_GAIN))
 _STEP = Port("int32", [1], STEP_RANGE)
 _SKIP = Port("int32", [1], SKIP_RANGE)
+_DZ = Port("int32", [1], DZ_RANGE)
 
 
 class Analysis(nn.Module):
-    """Picture float32 [1, 3, 64h, 64w], gain int32 [1] → v float32 [1, 320, 4h, 4w], z int32 [1, 128, h, w]."""
+    """Picture float32 [1, 3, 64h, 64w], gain and dz int32 [1] → v float32 [1, 320, 4h, 4w], z int32 [1, 128, h, w]."""
 
     def __init__(self, model: Shallow) -> None:
         super().__init__()
         self.linear = model.linear
         self.hyper = model.hyper_analysis
         self.gain = InterpolatedGain(model.log_gain)
+        self.quantise = QuantiseZ(Z_LIMIT)
 
-    def forward(self, x: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, gain: Tensor, dz: Tensor) -> tuple[Tensor, Tensor]:
         v = self.linear(x - 0.5) * self.gain(gain)
-        z = torch.round(self.hyper(v)).clamp(-Z_LIMIT, Z_LIMIT)
-        return v, z.to(torch.int32)
+        return v, self.quantise(self.hyper(v), dz)
 
 
 class Synthesis(nn.Module):
@@ -72,52 +84,98 @@ class Synthesis(nn.Module):
         super().__init__()
         self.dequantise = Dequantise()
         self.gain = InterpolatedGain(model.log_inv)
-        self.first = model.synthesis[0]
-        last = deepcopy(cast(nn.ConvTranspose2d, model.synthesis[1]))
+        last = deepcopy(cast(nn.ConvTranspose2d, model.synthesis[-1]))
         with torch.no_grad():
             last.weight *= 255
             last.bias = nn.Parameter(((cast(Tensor, last.bias).double() + 0.5) * 255 + 0.5).float())
         self.last = last
 
+    def hidden(self, latents: Tensor) -> Tensor:
+        """float32 [1, 320, 4h, 4w] → what the last layer reads."""
+        return latents
+
     def forward(self, y: Tensor, mean: Tensor, gain: Tensor, step: Tensor) -> Tensor:
-        hidden = self.first(self.dequantise(y, mean, step) * self.gain(gain))
-        return to_bytes(self.last(F.leaky_relu(hidden, LEAKY_SLOPE)))
+        return to_bytes(self.last(self.hidden(self.dequantise(y, mean, step) * self.gain(gain))))
 
 
-def source(weights: Mapping[str, Tensor]) -> BundleSource:
-    """Checkpoint → everything that the bundle is written from."""
-    model = Shallow()
+class TwoLayerGraph(Synthesis):
+    """Synthesis whose first layer ends in a leaky ReLU."""
+
+    def __init__(self, model: Shallow) -> None:
+        super().__init__(model)
+        self.first = model.synthesis[0]
+
+    def hidden(self, latents: Tensor) -> Tensor:
+        return F.leaky_relu(self.first(latents), LEAKY_SLOPE)
+
+
+class ResidualGraph(Synthesis):
+    """Synthesis whose first layer and the way around its leaky ReLU are one transposed convolution."""
+
+    def __init__(self, model: Shallow) -> None:
+        super().__init__(model)
+        first, around = model.synthesis[0], model.synthesis[1]
+        self.both = deepcopy(cast(nn.ConvTranspose2d, first))
+        self.both.weight = nn.Parameter(torch.cat([first.weight, around.weight], 1))
+        self.both.bias = nn.Parameter(torch.cat([first.bias, around.bias]))
+
+    def hidden(self, latents: Tensor) -> Tensor:
+        bent, straight = self.both(latents).chunk(2, 1)
+        return F.leaky_relu(bent, LEAKY_SLOPE) + straight
+
+
+def _synthesis_graph(model: Shallow) -> tuple[Synthesis, str]:
+    """The graph's module, and what its digest calls its arithmetic."""
+    if isinstance(model.synthesis, ResidualSynthesis):
+        return ResidualGraph(model), "shallow residual synthesis 1"
+    if isinstance(model.synthesis, JpegLikeSynthesis):
+        return Synthesis(model), "shallow jpeg-like synthesis 1"
+    return TwoLayerGraph(model), "shallow synthesis 1"
+
+
+def source(weights: Mapping[str, Tensor], family: str = "shallow") -> BundleSource:
+    """Checkpoint of a family in KINDS → everything that the bundle is written from."""
+    kind = KINDS[family]
+    model = Shallow(**kind)
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     model.eval().requires_grad_(False)
+    hyper = "jpeg-like hyper synthesis" if "hyper_synthesis" in kind else "mean-scale hyperprior"
     return BundleSource(
-        name="shallow",
-        summary="shallow decoder: two-layer synthesis, mean-scale hyperprior, continuous rate",
+        name=family,
+        summary=f"shallow decoder: {kind.get('synthesis', 'two-layer')} synthesis, {hyper}, continuous rate",
         unit=ALIGN,
         graphs=_graphs(model),
         tables=_tables(model),
-        programs={"shallow": _program(model)},
+        programs={family: _program(model)},
         quality=[
-            QualityPoint(0.0, "shallow", {"gain": 0, "step": 0, "skip": SKIP_LOW}),
-            QualityPoint(100.0, "shallow", {"gain": MAX_GAIN, "step": 0, "skip": SKIP_HIGH}),
+            QualityPoint(0.0, family, {"gain": 0, "step": 0, "skip": SKIP_LOW}),
+            QualityPoint(100.0, family, {"gain": MAX_GAIN, "step": 0, "skip": SKIP_HIGH}),
         ],
     )
 
 
+def _lowered(model: Shallow) -> ExactNetwork | OneLayerNetwork:
+    if isinstance(model.hyper_synthesis, JpegLikeHyperSynthesis):
+        return lower_one_layer(model.hyper_synthesis, Z_LIMIT)
+    return lower_hyper_synthesis(model.hyper_synthesis, Z_LIMIT)
+
+
 def _graphs(model: Shallow) -> list[GraphSource]:
-    analysis, quantise, synthesis = Analysis(model), Quantise(), Synthesis(model)
+    analysis, quantise = Analysis(model), Quantise()
+    synthesis, synthesis_kind = _synthesis_graph(model)
     return [
         GraphSource(
             "analysis",
             analysis,
-            {"x": _PICTURE, "gain": _GAIN},
+            {"x": _PICTURE, "gain": _GAIN, "dz": _DZ},
             {"v": _LATENT, "z": _Z},
-            float_digest("shallow analysis 1", analysis),
+            float_digest("shallow analysis 2", analysis),
             encoder=True,
         ),
         exact_graph(
             "hyper",
-            lower_hyper_synthesis(model.hyper_synthesis, Z_LIMIT),
-            {"z": _Z, "step": _STEP, "skip": _SKIP},
+            _lowered(model),
+            {"z": _Z, "step": _STEP, "skip": _SKIP, "dz": _DZ},
             {"index": _INDEX, "mean": _LATENT},
         ),
         GraphSource(
@@ -133,7 +191,7 @@ def _graphs(model: Shallow) -> list[GraphSource]:
             synthesis,
             {"y": _SYMBOLS, "mean": _LATENT, "gain": _GAIN, "step": _STEP},
             {"picture": Port("uint8", [1, "64h", "64w", 3])},
-            float_digest("shallow synthesis 1", synthesis),
+            float_digest(synthesis_kind, synthesis),
         ),
     ]
 
@@ -144,7 +202,7 @@ def _tables(model: Shallow) -> dict[str, TableSet]:
 
     scales = [SCALE_MIN * math.exp(LOG_SCALE_STEP * index) for index in range(SCALE_COUNT)]
     return {
-        "z": TableSet(by_channel(logits, HYPER), np.arange(HYPER, dtype=np.int32)[None]),
+        "z": by_channel_and_step(logits, HYPER),
         "y": TableSet(by_scale(with_outliers(gaussian), scales)),
     }
 
@@ -155,22 +213,23 @@ def _program(model: Shallow) -> Program:
             Parameter("gain", 0, MAX_GAIN, default=300),
             Parameter("step", *STEP_RANGE, default=0),
             Parameter("skip", *SKIP_RANGE, default=SKIP_LOW),
+            Parameter("dz", *DZ_RANGE, default=DZ_DEFAULT),
         ],
         stages=[
             Stage(
                 align=ALIGN,
                 tile=TILE,
                 halo=halo(
-                    [Field.of(layer) for layer in (*model.hyper_synthesis.layers, *model.synthesis)],
+                    [Field.of(layer) for layer in (*model.hyper_synthesis.layers, *model.synthesis.path)],
                     TILE,
                     ALIGN,
                 ),
                 steps=[
-                    Run("analysis", {"x": "@x", "gain": "$gain"}, {"v": "v", "z": "z"}, enc=True),
-                    Entropy("z", HYPER, HYPER_STRIDE, "z", by="channel"),
+                    Run("analysis", {"x": "@x", "gain": "$gain", "dz": "$dz"}, {"v": "v", "z": "z"}, enc=True),
+                    Entropy("z", HYPER, HYPER_STRIDE, "z", by="channel", set="dz"),
                     Run(
                         "hyper",
-                        {"z": "z", "step": "$step", "skip": "$skip"},
+                        {"z": "z", "step": "$step", "skip": "$skip", "dz": "$dz"},
                         {"index": "index", "mean": "mean"},
                     ),
                     Run("quantise", {"v": "v", "mean": "mean", "step": "$step"}, {"y": "y"}, enc=True),

@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 from nicrt.runtime.errors import UnsupportedError
 
+from .models.entropy import Z_STEPS, z_step
+
 Floats = npt.NDArray[np.float64]
 
 TOTAL = 4096
@@ -157,13 +159,30 @@ def by_channel(logits: Callable[[Floats], Floats], channels: int) -> list[Table]
     """A table per channel of a factorised prior. `logits`: float64 [channels, n] → logit of P(X <= x), same
     shape. The symbols are clipped to +-127, so no raw bits are needed."""
 
+    known: dict[bytes, Floats] = {}  # the channels ask for the same places, and all are computed at once
+
     def channel(number: int) -> Distribution:
         def at(x: Floats) -> Floats:
-            return np.asarray(logits(np.broadcast_to(x, (channels, len(x))))[number])
+            key = x.tobytes()
+            if key not in known:
+                known[key] = np.asarray(logits(np.broadcast_to(x, (channels, len(x)))))
+            return known[key][number]
 
         return Distribution(lambda x: _sigmoid(at(x)), lambda x: _sigmoid(-at(x)))
 
     return [build(channel(number), max_shift=0) for number in range(channels)]
+
+
+def by_channel_and_step(logits: Callable[[Floats], Floats], channels: int) -> TableSet:
+    """The tables of z: a set for each z step (`nicrt.export.exact`), the prior of `by_channel` on bins of that
+    width."""
+
+    def of_step(step: float) -> list[Table]:
+        return by_channel(lambda x: logits(x * step), channels)
+
+    sets = [of_step(z_step(dz)) for dz in range(Z_STEPS)]
+    numbers = np.arange(Z_STEPS * channels, dtype=np.int32).reshape(Z_STEPS, channels)
+    return TableSet([table for tables in sets for table in tables], numbers)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .manifest import Manifest, Program, QualityPoint
@@ -17,7 +17,8 @@ class Wish:
     """What an encoder may be asked for; later fields win over earlier ones.
 
     quality: 0..100. variant: name of one ("96" also finds "w96"). scales: rising sizes of the stages relative to the
-    first, for programs with layers. parameters: values of the program's parameters.
+    first, for programs with layers. parameters: values of the program's parameters; a list that is too short goes on
+    with its last value.
     """
 
     quality: float = DEFAULT_QUALITY
@@ -30,26 +31,30 @@ def choose(manifest: Manifest, wish: Wish, size: tuple[int, int]) -> tuple[str, 
     """Variant and parameter values for a picture of `size` (height, width). Raises ValueError for what is not there."""
     if not 0 <= wish.quality <= 100:
         raise ValueError(f"quality is 0..100, not {wish.quality}")
-    wanted = None if wish.variant is None else _variant(manifest, wish.variant)
-    points = [p for p in manifest.quality if wanted in (None, p.variant)]
-    variant, from_quality = (wanted or "", {}) if not points else _at_quality(points, wish.quality)
+    wanted = None if wish.variant is None else variant_named(manifest.name, manifest.variants, wish.variant)
+    # a variant without points of its own takes the parameters that it shares with the others'
+    points = [p for p in manifest.quality if p.variant == wanted] or list(manifest.quality)
+    variant, from_quality = _at_quality(points, wish.quality)
+    variant = wanted or variant
     program = manifest.variants[variant].program
     values = default_parameters(program, size)
-    values.update(from_quality)
+    values.update((name, value) for name, value in from_quality.items() if name in values)
     if wish.scales is not None:
         values.update(_sizes(manifest.name, program, wish.scales, size))
+    lengths = {p.name: None if p.is_sizes else p.length for p in program.parameters}
     for name, value in wish.parameters.items():
         if name not in values:
             raise ValueError(f"bundle {manifest.name!r} has no parameter {name!r}; it has {', '.join(values)}")
-        values[name] = [value] if isinstance(value, int) else [int(v) for v in value]
+        values[name] = _filled([int(v) for v in _list(value)], lengths[name])
     return variant, values
 
 
-def _variant(manifest: Manifest, text: str) -> str:
+def variant_named(bundle: str, variants: Collection[str], text: str) -> str:
+    """The variant that a person means: "96" also finds "w96". Raises ValueError for one that is not there."""
     for name in (text, f"w{text}"):
-        if name in manifest.variants:
+        if name in variants:
             return name
-    raise ValueError(f"bundle {manifest.name!r} has no variant {text!r}; it has {', '.join(manifest.variants)}")
+    raise ValueError(f"bundle {bundle!r} has no variant {text!r}; it has {', '.join(variants)}")
 
 
 def _at_quality(points: list[QualityPoint], quality: float) -> tuple[str, Values]:
@@ -66,8 +71,13 @@ def _at_quality(points: list[QualityPoint], quality: float) -> tuple[str, Values
     return below.variant, values
 
 
-def _list(value: int | list[int]) -> list[int]:
-    return [value] if isinstance(value, int) else value
+def _list(value: int | Sequence[int]) -> list[int]:
+    return [value] if isinstance(value, int) else list(value)
+
+
+def _filled(values: list[int], length: int | None) -> list[int]:
+    """A list for `length` places that is shorter goes on with its last value."""
+    return values + values[-1:] * max(0, (length or 0) - len(values))
 
 
 def _sizes(bundle: str, program: Program, scales: Sequence[float], size: tuple[int, int]) -> Values:
@@ -75,8 +85,9 @@ def _sizes(bundle: str, program: Program, scales: Sequence[float], size: tuple[i
     names = [p.name for p in program.parameters if p.is_sizes]
     if not names:
         raise ValueError(f"bundle {bundle!r} has no layers to scale")
-    if len(scales) < len(names) or scales[0] <= 0 or list(scales) != sorted(set(scales)):
-        raise ValueError(f"scales are {len(names)} or more rising numbers above 0")
+    least = max(1, len(names) - 1)  # the last list may be empty
+    if len(scales) < least or scales[0] <= 0 or list(scales) != sorted(set(scales)):
+        raise ValueError(f"scales are {least} or more rising numbers above 0")
     relative = [scale / scales[-1] for scale in scales]
     single, rest = relative[: len(names) - 1], relative[len(names) - 1 :]
     values = {name: scaled_sizes(size, [scale]) for name, scale in zip(names, single, strict=False)}

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +21,14 @@ from .backends import AUTO, GraphSet
 from .bundle import Bundle, find, find_by_symbol_id
 from .choose import DEFAULT_QUALITY, Wish, choose
 from .errors import CorruptError, LimitError, TruncatedError, UnsupportedError, WrongBundleError
-from .interpreter import Buffer, Interpreter, Watch
+from .interpreter import Buffer, Interpreter, Trace, Watch
+from .iterative import Edit, Goal, Point, check_request, edited_symbols, normalised_weights, prepare, start_of
 from .limits import DEFAULT_LIMITS, MAX_WORKERS, Limits, cpu_count
 from .manifest import Variant
-from .pictures import from_array
+from .pictures import Rgb, from_array, resize
 from .plan import Parameters, check_parameters, estimated_bytes, rounds
+from .target import at_target, mean_squared_error
+from .windows import Rect
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -139,6 +145,10 @@ class Codec:
         parameters: Mapping[str, int | Sequence[int]] | None = None,
         like: Buffer | None = None,
         tile: int | None = None,
+        target_bpp: float | None = None,
+        target_psnr: float | None = None,
+        roi: npt.ArrayLike | None = None,
+        ms_ssim_weight: float = 0.0,
     ) -> bytes:
         """Encode one picture → the bytes of a .nic file.
 
@@ -148,6 +158,10 @@ class Codec:
         scales: sizes of the layers relative to the first, for bundles with layers. parameters: values of the program's
         parameters, over those that `quality` sets. like: a .nic file whose variant and parameters are taken, in place
         of all of these. tile: tile edge in pixels, 0 for none; None for the bundle's.
+        target_bpp: in place of `quality`, the best whose file is not above this rate. target_psnr: the lowest that is
+        not below it, in dB. Effort 7 to 9 improves the symbols by gradient descent (`export` extra), towards a target
+        too, and takes `roi`: weights of the squared error, [height, width], from 0 up; and `ms_ssim_weight`: the share
+        of MS-SSIM in the distortion, 0..1.
         Raises ValueError or TypeError for arguments out of range, LimitError for too large a picture, UnsupportedError
         for what the bundle cannot do.
         """
@@ -156,20 +170,30 @@ class Codec:
         _check_effort(effort)
         pixels = from_array(picture)
         height, width = pixels.shape[:2]
+        weights = None if roi is None else normalised_weights(roi, (height, width))
+        edit = Edit(target_bpp, target_psnr, weights, ms_ssim_weight)
+        check_request(effort, edit, like is not None)
+        goal: Goal | None = None
         if like is None:
             wish = Wish(quality, variant, scales, parameters or {})
+            wish, goal = self._resolve(pixels, wish, edit, effort)
             name, values = choose(self._bundle.manifest, wish, (height, width))
         else:
             name, values = self._parameters_of(_parse(like, self._limits))
         chosen = self._bundle.manifest.variants[name]
+        if not chosen.program.encodes:
+            raise UnsupportedError(f"bundle {self.name!r} only decodes: it was made without its encoder graphs")
         check_parameters(chosen.program, values, self._limits)
         self._check_size(chosen, values, (height, width), encoding=True)
         tile = max(stage.tile for stage in chosen.program.stages) if tile is None else tile
         if tile < 0 or any(tile % stage.align for stage in chosen.program.stages):
             raise ValueError(f"tile {tile} is not a multiple of the bundle's {chosen.program.stages[0].align} pixels")
         with _memory_as_limit():
+            given = None
+            if goal is not None:
+                given = edited_symbols(self._bundle, chosen.program, values, pixels, goal, effort, self._threads)
             streams = self._interpreter(name).encode(
-                pixels, values, tile=tile, symbols_per_lane=LANES[lanes], effort=effort
+                pixels, values, tile=tile, symbols_per_lane=LANES[lanes], effort=effort, given=given
             )
             return _core.write(
                 bytes.fromhex(chosen.symbol_id),
@@ -181,17 +205,79 @@ class Codec:
                 streams,
             )
 
-    def decode(self, data: Buffer, *, stage: int | None = None, partial: bool = False, strict: bool = False) -> Pixels:
+    def _single_pass(self, pixels: Rgb, wish: Wish, effort: int) -> bytes:
+        return self.encode(
+            pixels,
+            quality=wish.quality,
+            effort=effort,
+            variant=wish.variant,
+            scales=wish.scales,
+            parameters=wish.parameters,
+        )
+
+    def _resolve(self, pixels: Rgb, wish: Wish, edit: Edit, effort: int) -> tuple[Wish, Goal | None]:
+        """The wish at its target, and for an effort that iterates what it is to reach: measured by single passes."""
+        area = pixels.shape[0] * pixels.shape[1]
+
+        def rate(data: bytes) -> float:
+            return 8 * len(data) / area
+
+        def error(data: bytes) -> float:
+            return mean_squared_error(self.decode(data), pixels)
+
+        def file_of(wish: Wish) -> bytes:
+            return self._single_pass(pixels, wish, min(effort, SINGLE_PASS_EFFORT))
+
+        def probe(wish: Wish) -> Point:
+            data = file_of(wish)
+            return Point(rate(data), error(data))
+
+        iterates = effort > SINGLE_PASS_EFFORT
+        start = start_of(edit) if iterates else edit
+        wish = at_target(wish, start.bpp, start.psnr, lambda w: rate(file_of(w)), lambda w: error(file_of(w)))
+        return prepare(probe, wish, self._bundle.manifest, pixels.shape[:2], edit) if iterates else (wish, None)
+
+    def decode(
+        self,
+        data: Buffer,
+        *,
+        stage: int | None = None,
+        partial: bool = False,
+        strict: bool = False,
+        region: tuple[int, int, int, int] | None = None,
+        scale: float | None = None,
+        trace: Trace | None = None,
+    ) -> Pixels:
         """Decode a .nic file → uint8 array [height, width, 3], sRGB.
 
         stage: stop after this stage (from 1). partial: of a truncated file, decode the whole stages that are there.
         strict: refuse a file whose float graphs are not the bundle's, and any fallback to a less preferred backend.
+        region: x, y, width, height of the part to decode, in pixels of the shown stage; only what it needs is read and
+        run where the bundle's graphs give a halo. scale: 0..1, decode the lowest stage that is large enough and
+        resample it to that share of the picture's size. trace: called with the name and the seconds of every step.
         Raises TruncatedError, CorruptError, UnsupportedError, LimitError or WrongBundleError; never returns a wrong
         picture.
         """
-        pixels = self._run(data, stage=stage, partial=partial, strict=strict)
+        if scale is not None:
+            if stage is not None or region is not None or not 0 < scale <= 1:
+                raise ValueError("scale is above 0 and at most 1, and goes without stage and region")
+            stage, size = self._stage_for(_parse(data, self._limits), scale)
+        pixels = self._run(data, stage=stage, partial=partial, strict=strict, region=region, trace=trace)
         assert pixels is not None
-        return pixels
+        return pixels if scale is None else resize(pixels, size)
+
+    def decode_many(self, files: Iterable[Buffer], *, jobs: int = 2) -> Iterator[Pixels]:
+        """Decode files side by side, `jobs` at a time, and give the pictures in order. Raises as `decode` does, at the
+        place of the file that failed. For most pictures a second load the codec with `threads=1`.
+        """
+        with ThreadPoolExecutor(jobs) as pool:
+            waiting: deque[Future[Pixels]] = deque()
+            for data in files:
+                waiting.append(pool.submit(self.decode, data))
+                if len(waiting) > 2 * jobs:  # as far ahead as keeps every worker busy
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
     def verify(self, data: Buffer) -> FileInfo:
         """Check all of a file but its pixels: container, ids, checksums, entropy decoding. Raises as `decode` does."""
@@ -219,24 +305,42 @@ class Codec:
         partial: bool = False,
         strict: bool = False,
         pixels: bool = True,
+        region: tuple[int, int, int, int] | None = None,
         watch: Watch | None = None,
+        trace: Trace | None = None,
     ) -> Pixels | None:
+        start = perf_counter()
         file = _parse(data, self._limits)
         name, values = self._parameters_of(file)
         variant = self._bundle.manifest.variants[name]
         stages = _stages_to_run(file, len(data), stage, partial)
         self._check_size(variant, values, (file.height, file.width), encoding=False)
-        expected = sum(1 for _ in rounds(variant.program, values, (file.height, file.width)))
-        if expected != len(file.stages):
-            raise CorruptError(f"the file has {len(file.stages)} stages, its program {expected}")
+        items = list(rounds(variant.program, values, (file.height, file.width)))
+        if len(items) != len(file.stages):
+            raise CorruptError(f"the file has {len(file.stages)} stages, its program {len(items)}")
+        rect = None if region is None else _rect(region, items[stages - 1].size)
         if pixels:
             self._check_picture_id(file, variant, strict)
         with _memory_as_limit():
-            shown = self._interpreter(name).decode(file, data, values, stages=stages, pixels=pixels, watch=watch)
+            interpreter = self._interpreter(name)
+            if trace is not None:
+                trace("parse", perf_counter() - start)
+            shown = interpreter.decode(
+                file, data, values, stages=stages, pixels=pixels, region=rect, watch=watch, trace=trace
+            )
         if strict and self._graphs.refusals:
             graph, reasons = next(iter(self._graphs.refusals.items()))
             raise UnsupportedError(f"graph {graph!r} fell back to another backend: {reasons[0]}")
         return shown
+
+    def _stage_for(self, file: _core.File, scale: float) -> tuple[int, tuple[int, int]]:
+        """The lowest stage (from 1) that is not smaller than `scale` of the picture, and that size (height, width)."""
+        name, values = self._parameters_of(file)
+        size = max(1, round(file.height * scale)), max(1, round(file.width * scale))
+        items = list(rounds(self._bundle.manifest.variants[name].program, values, (file.height, file.width)))
+        large = [item.number for item in items if item.size[0] >= size[0] and item.size[1] >= size[1]]
+        fine = [number for number in large if items[number].size != items[-1].size]
+        return (fine[0] if fine else len(items) - 1) + 1, size
 
     def _check_picture_id(self, file: _core.File, variant: Variant, strict: bool) -> None:
         if file.picture_id.hex() == variant.picture_id:
@@ -297,8 +401,13 @@ class Codec:
 def _check_effort(effort: int) -> None:
     if not 1 <= effort <= 9:
         raise ValueError(f"effort is 1..9, not {effort}")
-    if effort > SINGLE_PASS_EFFORT:
-        raise UnsupportedError(f"effort {effort} (iterative encoding) is not there yet; use 1 to {SINGLE_PASS_EFFORT}")
+
+
+def _rect(region: tuple[int, int, int, int], size: tuple[int, int]) -> Rect:
+    x, y, width, height = region
+    if x < 0 or y < 0 or width < 1 or height < 1 or x + width > size[1] or y + height > size[0]:
+        raise ValueError(f"region {x},{y},{width},{height} does not lie in the picture of {size[1]} x {size[0]}")
+    return Rect(y, x, y + height, x + width)
 
 
 def _stages_to_run(file: _core.File, size: int, stage: int | None, partial: bool) -> int:

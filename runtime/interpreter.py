@@ -6,8 +6,9 @@ entropy step reads its tensor (and zeroes what is not coded) where decoding writ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +22,14 @@ from .errors import CorruptError, UnsupportedError
 from .manifest import DIMENSION, Entropy, Graph, Port, Program, Run
 from .pictures import resample
 from .plan import Parameters, Round, rounds
+from .schedule import Scheduled, narrow, schedule, shown_tensor
 from .validate import BY_CHANNEL, COLUMNS, PICTURE, ROWS, SIZE, parameter_source
+from .windows import MIN_WINDOWED, WINDOW, Placed, Rect, empty_like, place, unit_of
 
 Buffer = bytes | bytearray | memoryview
 Picture = npt.NDArray[np.float32]
 Watch = Callable[[Entropy, npt.NDArray[np.int32]], None]  # sees the symbols of every stream, zeros where not coded
+Trace = Callable[[str, float], None]  # told the name of every decoding step and its seconds
 
 
 @dataclass
@@ -34,18 +38,43 @@ class _Job:
 
     parameters: Parameters
     tile: int
-    tensors: dict[str, Array] = field(default_factory=dict)
+    tensors: dict[str, Placed] = field(default_factory=dict)
     picture: Picture | None = None
     effort: int = 0
     symbols_per_lane: int = 0
+    given: list[npt.NDArray[np.int32]] | None = None
     data: Buffer = b""
-    streams: list[_core.Stream] = field(default_factory=list)  # of the round, when decoding
-    encoded: list[_core.EncodedStream] = field(default_factory=list)  # of the round, when encoding
     watch: Watch | None = None
+    trace: Trace | None = None
+    resampled: dict[tuple[int, int], Picture] = field(default_factory=dict)
 
     @property
     def encoding(self) -> bool:
         return self.picture is not None
+
+    def pixels(self, item: Round, rect: Rect) -> Picture:
+        """The picture at the round's size, padded, of `rect`."""
+        assert self.picture is not None
+        if item.size not in self.resampled:
+            self.resampled = {item.size: resample(self.picture, item.size)}  # only the last: rounds grow
+        return _padded(self.resampled[item.size], rect)
+
+    def finish(self, step: Entropy, symbols: npt.NDArray[np.int32], rect: Rect) -> None:
+        exact = symbols.shape[1] * step.stride == rect.bottom - rect.top
+        exact &= symbols.shape[2] * step.stride == rect.right - rect.left
+        self.tensors[step.out] = Placed(symbols[None], rect, step.stride) if exact else Placed(symbols[None])
+        if self.watch is not None:
+            self.watch(step, symbols)
+
+    def strides(self, inputs: Mapping[str, str]) -> dict[str, int]:
+        """Port → pixels per place, for the inputs that are spatial."""
+        known = {name: tensor.stride for name, tensor in self.tensors.items() if tensor.rect is not None}
+        known[PICTURE] = 1
+        return {port: known[source] for port, source in inputs.items() if source in known}
+
+    def forget(self, names: set[str]) -> None:
+        for name in names:
+            self.tensors.pop(name, None)
 
 
 class Interpreter:
@@ -67,14 +96,21 @@ class Interpreter:
         symbols_per_lane: int,
         effort: int,
         watch: Watch | None = None,
+        given: Sequence[npt.NDArray[np.int32]] | None = None,
     ) -> list[list[_core.EncodedStream]]:
-        """picture: float32 [height, width, 3] in [0, 1] → the streams of each round."""
+        """picture: float32 [height, width, 3] in [0, 1] → the streams of each round. `given`: the symbols of every
+        stream in file order, int32 [channels, height, width]; encoder graphs do not run then.
+        """
         job = _Job(parameters, tile, picture=picture, effort=effort, symbols_per_lane=symbols_per_lane, watch=watch)
-        stages = []
-        for item in rounds(self._program, parameters, (picture.shape[0], picture.shape[1])):
-            job.encoded = []
-            self._steps(item, job)
-            stages.append(job.encoded)
+        job.given = None if given is None else list(given)
+        items = list(rounds(self._program, parameters, (picture.shape[0], picture.shape[1])))
+        stages: list[list[_core.EncodedStream]] = [[] for _ in items]
+        for entry in schedule(items, encoding=True, show=False):
+            if isinstance(entry.step, Entropy):
+                stages[entry.item.number].append(self._write(entry.step, entry.item, job))
+            elif not entry.step.enc or job.given is None:
+                self._run(entry, job)
+            job.forget(entry.dies)
         return stages
 
     def decode(
@@ -85,118 +121,127 @@ class Interpreter:
         *,
         stages: int,
         pixels: bool = True,
+        region: Rect | None = None,
         watch: Watch | None = None,
+        trace: Trace | None = None,
     ) -> npt.NDArray[np.uint8] | None:
-        """Run the first `stages` rounds and show the last of them: uint8 [height, width, 3], or None without
-        `pixels`.
+        """Run the first `stages` rounds and show the last of them: uint8 [height, width, 3], or None without `pixels`.
+        `region`: show only this part of it, and read and run only what it needs where the graphs' halos say what.
         """
-        job = _Job(parameters, file.tile_size, data=data, watch=watch)
-        last: Round | None = None
-        for item, streams in zip(
-            rounds(self._program, parameters, (file.height, file.width)), file.stages, strict=True
-        ):
-            if item.number == stages:
-                break
-            job.streams = list(streams)
-            self._steps(item, job)
-            if job.streams:
-                raise CorruptError("the file has more streams than the bundle's program reads")
-            last = item
-        assert last is not None
-        return self._show(last, job) if pixels else None
-
-    def _steps(self, item: Round, job: _Job) -> None:
-        for step in item.stage.steps:
-            if isinstance(step, Entropy):
-                if job.encoding:
-                    self._write(step, item, job)
-                else:
-                    self._read(step, item, job)
-            elif job.encoding or not step.enc:
-                self._run(step, item, job)
-
-    def _show(self, item: Round, job: _Job) -> npt.NDArray[np.uint8]:
-        show = item.stage.show
-        if isinstance(show, Run):
-            self._run(show, item, job)
-            (show,) = show.outputs.values()
-        shown = job.tensors[show]
-        height, width = item.size
-        if shown.ndim != 4 or shown.shape[1] < height or shown.shape[2] < width or shown.shape[3] != 3:
-            raise UnsupportedError(f"the bundle shows a tensor of shape {shown.shape} for a picture of {item.size}")
-        return np.ascontiguousarray(shown[0, :height, :width], dtype=np.uint8)
+        job = _Job(parameters, file.tile_size, data=data, watch=watch, trace=trace)
+        items = list(rounds(self._program, parameters, (file.height, file.width)))[:stages]
+        streams = _streams_of(file, items)
+        steps = schedule(items, encoding=False, show=pixels)
+        if region is not None:
+            narrow(steps, self._specs, region, file.tile_size)
+        for entry in steps:
+            stream = next(streams) if isinstance(entry.step, Entropy) else None
+            if entry.rect is None:
+                continue
+            if isinstance(entry.step, Entropy):
+                assert stream is not None
+                self._read(entry, stream, job)
+            else:
+                self._run(entry, job)
+            job.forget(entry.dies)
+        return _shown(items[-1], job, region) if pixels else None
 
     def _tables(
-        self, step: Entropy, shape: tuple[int, int, int], job: _Job
+        self, step: Entropy, shape: tuple[int, int, int], rect: Rect, job: _Job
     ) -> tuple[_core.Codebook, npt.NDArray[np.uint8]]:
         group = self._bundle.groups[step.tables]
         if step.by == BY_CHANNEL:
             return group.by_channel(job.parameters[step.set] if step.set else [0])
-        index = job.tensors[step.by]
+        index = job.tensors[step.by].crop(rect)
         if index.ndim != 4 or index.shape[1] != shape[0] or index.shape[2] < shape[1] or index.shape[3] < shape[2]:
             raise UnsupportedError(f"the bundle's index {step.by!r} has shape {index.shape}, its symbols {shape}")
         return group.by_index(), np.ascontiguousarray(index[0, :, : shape[1], : shape[2]], dtype=np.uint8)
 
-    def _write(self, step: Entropy, item: Round, job: _Job) -> None:
-        shape = item.shape(step)
-        codebook, index = self._tables(step, shape, job)
-        symbols = np.array(job.tensors[step.out][0], dtype=np.int32, order="C")
+    def _write(self, step: Entropy, item: Round, job: _Job) -> _core.EncodedStream:
+        shape, rect = item.shape(step), Rect.of(item.padded)
+        codebook, index = self._tables(step, shape, rect, job)
+        source = job.tensors[step.out].array[0] if job.given is None else job.given.pop(0)
+        symbols = np.array(source, dtype=np.int32, order="C")
         if symbols.shape != shape:
             raise UnsupportedError(f"the bundle's symbols {step.out!r} have shape {symbols.shape}, not {shape}")
-        job.encoded.append(
-            _core.encode_stream(codebook, symbols, index, job.tile // step.stride, job.symbols_per_lane, self._threads)
+        encoded = _core.encode_stream(
+            codebook, symbols, index, job.tile // step.stride, job.symbols_per_lane, self._threads
         )
-        self._finish(step, symbols, job)
+        job.finish(step, symbols, rect)
+        return encoded
 
-    def _read(self, step: Entropy, item: Round, job: _Job) -> None:
-        shape = item.shape(step)
-        codebook, index = self._tables(step, shape, job)
+    def _read(self, entry: Scheduled, stream: _core.Stream, job: _Job) -> None:
+        step, rect, whole = entry.step, entry.rect, entry.item.shape(entry.step)  # type: ignore[arg-type]
+        assert isinstance(step, Entropy) and rect is not None
         if job.tile % step.stride:
             raise CorruptError(f"the file's tiles of {job.tile} pixels do not fit the bundle's stride {step.stride}")
-        if not job.streams:
-            raise CorruptError("the file has fewer streams than the bundle's program reads")
-        symbols = _core.decode_stream(
-            codebook, index, shape, job.tile // step.stride, job.data, job.streams.pop(0), self._threads
-        )
-        self._finish(step, symbols, job)
+        shape = whole
+        if rect != Rect.of(entry.item.padded):
+            shape, stream = _tiles_of(stream, rect, whole, step.stride, job.tile)
+        codebook, index = self._tables(step, shape, rect, job)
+        start = perf_counter()
+        symbols = _core.decode_stream(codebook, index, shape, job.tile // step.stride, job.data, stream, self._threads)
+        if job.trace is not None:
+            job.trace(f"entropy {step.out}", perf_counter() - start)
+        job.finish(step, symbols, rect)
 
-    def _finish(self, step: Entropy, symbols: npt.NDArray[np.int32], job: _Job) -> None:
-        job.tensors[step.out] = symbols[None]
-        if job.watch is not None:
-            job.watch(step, symbols)
-
-    def _run(self, run: Run, item: Round, job: _Job) -> None:
+    def _run(self, entry: Scheduled, job: _Job) -> None:
+        run, rect, item = entry.step, entry.rect, entry.item
+        assert isinstance(run, Run) and rect is not None
         name = run.graph
         if run.effort and job.encoding:
             levels = [level for level in run.effort if int(level) <= job.effort]
             name = run.effort[max(levels)] if levels else name
-        if run.bands is None:
-            outputs = self._call(name, run, item, job, range(item.padded[0]))
-        else:
+        if run.bands is not None:
             rows, step = item.padded[0], run.bands
-            parts = [
-                self._call(name, run, item, job, range(row, min(row + step, rows))) for row in range(0, rows, step)
-            ]
-            outputs = [np.concatenate(bands, axis=2) for bands in zip(*parts, strict=True)]
-        for tensor, array in zip(run.outputs.values(), outputs, strict=True):
-            job.tensors[tensor] = array
+            bands = [range(row, min(row + step, rows)) for row in range(0, rows, step)]
+            parts = [self._call(name, run, item, job, band, rect, rect) for band in bands]
+            outputs = [Placed(np.concatenate([p.array for p in made], axis=2)) for made in zip(*parts, strict=True)]
+        else:
+            outputs = self._run_windows(name, run, item, job, rect)
+        job.tensors.update(zip(run.outputs.values(), outputs, strict=True))
 
-    def _call(self, name: str, run: Run, item: Round, job: _Job, rows: range) -> list[Array]:
-        """Run a graph for some rows of the round's picture; its outputs in the step's order."""
+    def _run_windows(self, name: str, run: Run, item: Round, job: _Job, rect: Rect) -> list[Placed]:
+        """Run a graph on `rect`, window by window where that is large."""
+        graph, bounds, rows = self._specs[name], Rect.of(item.padded), range(item.padded[0])
+        unit = unit_of(graph.inputs, job.strides(run.inputs))
+        if graph.halo is None or unit is None or WINDOW % unit or (rect == bounds and rect.area < MIN_WINDOWED):
+            return self._call(name, run, item, job, rows, bounds, bounds)
+        whole: list[Placed] = []
+        for window in rect.windows(WINDOW):
+            parts = self._call(name, run, item, job, rows, window.grown(graph.halo, unit, bounds), window)
+            if window == rect:
+                return parts
+            whole = whole or [empty_like(part, rect) for part in parts]
+            for tensor, part in zip(whole, parts, strict=True):
+                tensor.paste(part.array, window)
+        return whole
+
+    def _call(
+        self, name: str, run: Run, item: Round, job: _Job, rows: range, around: Rect, window: Rect
+    ) -> list[Placed]:
+        """Run a graph on `around`; its outputs in the step's order, cut to `window`."""
         graph = self._specs[name]
-        inputs = {port: self._source(source, item, job, rows) for port, source in run.inputs.items()}
+        inputs = {port: self._source(source, item, job, rows, around) for port, source in run.inputs.items()}
         sizes = _bind(name, graph.inputs, inputs)
         if graph.exact:
             _check_ranges(name, graph, inputs)
-        results = self._graphs.get(name).run(inputs, list(run.outputs))
+        executable = self._graphs.get(name)
+        start = perf_counter()
+        results = executable.run(inputs, list(run.outputs))
+        if job.trace is not None:
+            job.trace(f"graph {name}", perf_counter() - start)
         outputs = dict(zip(run.outputs, results, strict=True))
         _bind(name, {port: graph.outputs[port] for port in outputs}, outputs, sizes)
-        return results
+        unit = unit_of(graph.inputs, job.strides(run.inputs))
+        placed = [place(array, graph.outputs[port], unit, around) for port, array in outputs.items()]
+        if around == window:
+            return placed
+        return [Placed(p.crop(window), window, p.stride, p.axes) for p in placed]
 
-    def _source(self, source: str, item: Round, job: _Job, rows: range) -> Array:
+    def _source(self, source: str, item: Round, job: _Job, rows: range, rect: Rect) -> Array:
         if source == PICTURE:
-            assert job.picture is not None
-            return _padded(resample(job.picture, item.size), item.padded)
+            return job.pixels(item, rect)
         if source == SIZE:
             return np.array(item.size, dtype=np.int32)
         if source == ROWS:
@@ -207,14 +252,59 @@ class Interpreter:
             name, of_round = parameter_source(source)
             values = job.parameters[name]
             return np.array([values[item.item]] if of_round else values, dtype=np.int32)
-        return job.tensors[source]
+        return np.ascontiguousarray(job.tensors[source].crop(rect))
 
 
-def _padded(picture: Picture, size: tuple[int, int]) -> Picture:
-    """[height, width, 3] → [1, 3, size], its last row and column repeated."""
+def _streams_of(file: _core.File, items: Sequence[Round]) -> Iterator[_core.Stream]:
+    """The streams of these rounds in order. Raises CorruptError where they are not those that the program reads."""
+    for item, streams in zip(items, file.stages, strict=False):
+        expected = sum(isinstance(step, Entropy) for step in item.stage.steps)
+        if len(streams) != expected:
+            raise CorruptError(
+                f"stage {item.number + 1} of the file has {len(streams)} streams, its program {expected}"
+            )
+        yield from streams
+
+
+def _tiles_of(
+    stream: _core.Stream, rect: Rect, whole: tuple[int, int, int], stride: int, tile: int
+) -> tuple[tuple[int, int, int], _core.Stream]:
+    """Shape and stream of the tiles that cover `rect` (whole tiles)."""
+    channels, height, width = whole
+    columns, rows = -(-width * stride // tile), -(-height * stride // tile)
+    if stream.tile_count != rows * columns:
+        raise CorruptError(f"a stream of {stream.tile_count} tiles, where the picture has {rows * columns}")
+    top, left = rect.top // stride, rect.left // stride
+    shape = (channels, min(rect.bottom // stride, height) - top, min(rect.right // stride, width) - left)
+    first, last = (rect.top // tile, rect.left // tile), (-(-rect.bottom // tile), -(-rect.right // tile))
+    return shape, stream.window(columns, first[0], first[1], last[0] - first[0], last[1] - first[1])
+
+
+def _shown(item: Round, job: _Job, region: Rect | None) -> npt.NDArray[np.uint8]:
+    shown = job.tensors[shown_tensor(item)]
+    height, width = item.size
+    rect = Rect.of(item.padded) if shown.rect is None else shown.rect
+    array = shown.array
+    wanted = Rect(0, 0, height, width) if region is None else region
+    top, left, bottom, right = (
+        wanted.top - rect.top,
+        wanted.left - rect.left,
+        wanted.bottom - rect.top,
+        wanted.right - rect.left,
+    )
+    if array.ndim != 4 or array.shape[1] < bottom or array.shape[2] < right or array.shape[3] != 3:
+        raise UnsupportedError(f"the bundle shows a tensor of shape {array.shape} for a picture of {item.size}")
+    return np.ascontiguousarray(array[0, top:bottom, left:right], dtype=np.uint8)
+
+
+def _padded(picture: Picture, rect: Rect) -> Picture:
+    """[height, width, 3] → [1, 3, ...] of `rect`, the last row and column repeated beyond the picture."""
     height, width = picture.shape[:2]
-    planes = picture.transpose(2, 0, 1)[None]
-    return np.pad(planes, ((0, 0), (0, 0), (0, size[0] - height), (0, size[1] - width)), mode="edge")
+    rows = slice(min(rect.top, height - 1), min(rect.bottom, height))
+    columns = slice(min(rect.left, width - 1), min(rect.right, width))
+    planes = picture[rows, columns].transpose(2, 0, 1)[None]
+    missing = rect.bottom - rect.top - planes.shape[2], rect.right - rect.left - planes.shape[3]
+    return np.pad(planes, ((0, 0), (0, 0), (0, missing[0]), (0, missing[1])), mode="edge")
 
 
 def _bind(

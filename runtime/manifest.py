@@ -66,6 +66,7 @@ class Graph(_Strict):
     exact: bool = False
     encoder: bool = False
     in_loop: bool = False
+    halo: Annotated[int, Meta(ge=0, le=1 << 16)] | None = None
     proofs: list[Proof] = []
     macs_per_pixel: float | None = None
     workspace_bytes_per_pixel: float | None = None
@@ -81,7 +82,8 @@ class Tables(_Strict):
 
 class Parameter(_Strict):
     """A number, or a list of them, that a file sets. `length` makes it a list of that many. `scales` makes it a list of
-    picture sizes (height, width, height, ...); by default the picture's own, times each of these.
+    picture sizes (height, width, height, ...), any number of them or `length`; by default the picture's own, times each
+    of these.
     """
 
     name: Name
@@ -146,8 +148,14 @@ class Stage(_Strict):
 
 
 class Program(_Strict):
+    """One without any `enc` step only decodes."""
+
     parameters: list[Parameter]
     stages: Annotated[list[Stage], Meta(min_length=1, max_length=64)]
+
+    @property
+    def encodes(self) -> bool:
+        return any(isinstance(step, Run) and step.enc for stage in self.stages for step in stage.steps)
 
 
 class Variant(_Strict):

@@ -1,7 +1,8 @@
 """What an ONNX file of a bundle may hold, checked before any library parses it for real.
 
 Bundles are untrusted input. This reads just enough of the protobuf wire format (field numbers of onnx.proto, which are
-frozen) to list operators, and refuses external data, custom domains, functions and control flow.
+frozen) to list operators, and refuses external data, custom domains, functions and control flow. `onnx_graph` reads
+more with the same walker.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = 5, 6
 _TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
 
 
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
+def varint(data: memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while at < len(data) and shift < 64:
         byte = data[at]
@@ -41,41 +42,43 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
     raise UnsupportedError("not an ONNX model: a number runs past the end")
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """(number, bytes or varint value) of each field of one message; fixed-width fields are skipped."""
+def fields(data: memoryview) -> Iterator[tuple[int, memoryview | int | bytes]]:
+    """(number, value) of each field of one message: a number as int, text and messages as memoryview, and what has a
+    fixed width (4 or 8 bytes) as bytes, which cannot be mistaken for text.
+    """
     at = 0
     while at < len(data):
-        key, at = _varint(data, at)
+        key, at = varint(data, at)
         wire = key & 7
         if wire == 0:
-            value, at = _varint(data, at)
+            value, at = varint(data, at)
             yield key >> 3, value
             continue
         if wire not in (1, 2, 5):
             raise UnsupportedError("not an ONNX model: unknown wire type")
-        size, at = _varint(data, at) if wire == 2 else (8 if wire == 1 else 4, at)
+        size, at = varint(data, at) if wire == 2 else (8 if wire == 1 else 4, at)
         if size > len(data) - at:
             raise UnsupportedError("not an ONNX model: a field runs past the end")
-        if wire == 2:
-            yield key >> 3, data[at : at + size]
+        value = data[at : at + size]
+        yield key >> 3, value if wire == 2 else bytes(value)
         at += size
 
 
-def _messages(data: memoryview, number: int) -> Iterator[memoryview]:
-    for field, value in _fields(data):
+def messages(data: memoryview, number: int) -> Iterator[memoryview]:
+    for field, value in fields(data):
         if field == number and isinstance(value, memoryview):
             yield value
 
 
 def _check_tensor(tensor: memoryview) -> None:
-    for field, value in _fields(tensor):
+    for field, value in fields(tensor):
         if field == _TENSOR_EXTERNAL or (field == _TENSOR_LOCATION and value != 0):
             raise UnsupportedError("the ONNX model refers to external data")
 
 
 def _check_node(node: memoryview) -> None:
     operator = domain = ""
-    for field, value in _fields(node):
+    for field, value in fields(node):
         if field == _NODE_OP_TYPE and isinstance(value, memoryview):
             operator = bytes(value).decode("utf-8", "replace")
         elif field == _NODE_DOMAIN and isinstance(value, memoryview):
@@ -87,7 +90,7 @@ def _check_node(node: memoryview) -> None:
 
 
 def _check_attribute(attribute: memoryview) -> None:
-    for field, value in _fields(attribute):
+    for field, value in fields(attribute):
         if field in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE):
             raise UnsupportedError("the ONNX model has a nested graph or sparse tensor, which bundles may not")
         if field == _ATTRIBUTE_TENSOR and isinstance(value, memoryview):
@@ -98,17 +101,17 @@ def check_onnx(data: bytes) -> None:
     """Raise UnsupportedError unless `data` is an ONNX model of allowed operators only."""
     graphs = 0
     nodes = 0
-    for field, value in _fields(memoryview(data)):
+    for field, value in fields(memoryview(data)):
         if field in (_MODEL_FUNCTIONS, _MODEL_TRAINING):
             raise UnsupportedError("the ONNX model has functions or training data, which bundles may not")
         if field != _MODEL_GRAPH or not isinstance(value, memoryview):
             continue
         graphs += 1
-        if any(True for _ in _messages(value, _GRAPH_SPARSE)):
+        if any(True for _ in messages(value, _GRAPH_SPARSE)):
             raise UnsupportedError("the ONNX model has a sparse initializer, which bundles may not")
-        for tensor in _messages(value, _GRAPH_INITIALIZER):
+        for tensor in messages(value, _GRAPH_INITIALIZER):
             _check_tensor(tensor)
-        for node in _messages(value, _GRAPH_NODE):
+        for node in messages(value, _GRAPH_NODE):
             nodes += 1
             _check_node(node)
     if graphs != 1 or not 0 < nodes <= MAX_NODES:

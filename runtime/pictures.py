@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 Rgb = npt.NDArray[np.float32]
 
 
+def resize(pixels: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """uint8 [h, w, 3] → [*size, 3], bicubic with antialiasing."""
+    if pixels.shape[:2] == size:
+        return pixels
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BICUBIC))
+
+
 @dataclass
 class LoadedPicture:
     """pixels: float32 [height, width, 3] in [0, 1]. dropped: what the file had and the codec cannot keep, in words."""

@@ -10,6 +10,7 @@ from .limits import Limits
 from .manifest import Entropy, Graph, Program, Run, Stage
 
 MAX_SIDE = 1 << 24
+ARENA_GROWTH = 2  # backends take memory in blocks that double
 
 Parameters = Mapping[str, list[int]]
 
@@ -57,6 +58,8 @@ def check_parameters(program: Program, parameters: Parameters, limits: Limits) -
             pairs = list(zip(values[::2], values[1::2], strict=False))
             if len(values) % 2 or len(pairs) > limits.stages:
                 raise ValueError(f"parameter {parameter.name!r} is not a list of at most {limits.stages} sizes")
+            if parameter.length not in (None, len(pairs)):
+                raise ValueError(f"parameter {parameter.name!r} is {len(pairs)} sizes, not {parameter.length}")
             if any(not (1 <= h <= MAX_SIDE and 1 <= w <= MAX_SIDE) or h * w > limits.pixels for h, w in pairs):
                 raise ValueError(f"parameter {parameter.name!r} has a size beyond the limit of {limits.pixels} pixels")
         elif len(values) != (parameter.length or 1):
@@ -67,7 +70,9 @@ def check_parameters(program: Program, parameters: Parameters, limits: Limits) -
 
 
 def _check_rounds(program: Program, parameters: Parameters) -> None:
-    """A list that gives a value per round must be long enough for the stage's rounds."""
+    """A list that gives a value per round must be long enough for the stage's rounds, and some stage must run."""
+    if all(stage.each is not None and not parameters[stage.each] for stage in program.stages):
+        raise ValueError("with these parameters there is no layer at all")
     for stage in program.stages:
         runs = [step for step in [*stage.steps, stage.show] if isinstance(step, Run)]
         per_round = {s.removesuffix("[i]")[1:] for run in runs for s in run.inputs.values() if s.endswith("[i]")}
@@ -91,17 +96,23 @@ def scaled_sizes(size: tuple[int, int], scales: Iterable[float]) -> list[int]:
 
 
 def estimated_bytes(program: Program, graphs: Mapping[str, Graph], plan: Iterable[Round], *, encoding: bool) -> int:
-    """Memory that a picture needs at once: its streams' symbols, indices and means, its pixels, and the workspace of
-    the hungriest graph as its manifest gives it.
+    """Memory that a picture needs at once: its streams' symbols, indices and means, its pixels, and the workspaces of
+    the graphs as their manifest gives them. They add up: a backend keeps a graph's memory for its next run.
     """
     most = 0
     for item in plan:
         height, width = item.padded
         places = sum(math.prod(item.shape(s)) for s in item.stage.steps if isinstance(s, Entropy))
-        runs = [s for s in [*item.stage.steps, item.stage.show] if isinstance(s, Run) and (encoding or not s.enc)]
-        workspace = max(
-            ((graphs[r.graph].workspace_bytes_per_pixel or 0.0) * min(r.bands or height, height) * width for r in runs),
-            default=0.0,
-        )
-        most = max(most, 9 * places + 15 * height * width + int(workspace))
+        steps = item.stage.steps if encoding else [*item.stage.steps, item.stage.show]
+        workspace = 0.0
+        for names, rows in _graphs_run(steps, encoding=encoding):
+            per_pixel = max(graphs[name].workspace_bytes_per_pixel or 0.0 for name in names)
+            workspace += per_pixel * min(rows or height, height) * width
+        most = max(most, 9 * places + 15 * height * width + ARENA_GROWTH * int(workspace))
     return most
+
+
+def _graphs_run(steps: Iterable[object], *, encoding: bool) -> set[tuple[tuple[str, ...], int | None]]:
+    """What the steps run, each once: the graphs of which one runs, and the rows of its bands."""
+    runs = (step for step in steps if isinstance(step, Run) and (encoding or not step.enc))
+    return {((run.graph, *sorted(run.effort.values())), run.bands) for run in runs}

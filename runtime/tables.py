@@ -16,6 +16,7 @@ from .errors import UnsupportedError
 
 MAX_TABLES_BYTES = 64 << 20
 MAX_TABLES_PER_STREAM = 256
+TABLE_TOTAL, ESCAPE_BITS = 4096, 16  # sum of a table's frequencies; size of an escaped quotient
 MAX_CODEBOOKS = 64  # kept for reuse: a file may ask for any mixture of sets
 
 
@@ -69,6 +70,24 @@ class TableGroup:
             digest.update(frequencies.tobytes())
         return digest.hexdigest()
 
+    def code_lengths(self, reach: int) -> npt.NDArray[np.float32]:
+        """Bits that symbols -reach .. reach cost with each table, raw bits and escapes included: float32 [tables,
+        2 * reach + 1].
+        """
+        symbols = np.arange(-reach, reach + 1)
+        ids = (symbols[None, :] >> self._shift[:, None]) - self._low[:, None]
+        escape = self._size[:, None] - 1
+        escaped = (ids < 0) | (ids >= escape)
+        frequency = self._frequency[self._start[:-1, None] + np.where(escaped, escape, ids)]
+        bits = np.log2(TABLE_TOTAL / frequency) + self._shift[:, None] + ESCAPE_BITS * escaped
+        return bits.astype(np.float32)
+
+    def tables_of_channels(self, table_sets: Sequence[int]) -> npt.NDArray[np.int32]:
+        """Number of each channel's table, int32 [channels]; `table_sets` as in `by_channel`."""
+        assert self._channel is not None
+        channels = np.arange(self._channel.shape[1])
+        return self._channel[np.broadcast_to(table_sets, len(channels)), channels]
+
     def by_index(self) -> _core.Codebook:
         """All tables, for an index tensor."""
         return self._codebook(None)[0]
@@ -93,9 +112,7 @@ class TableGroup:
         if sets is None:
             used, channel = np.arange(self.count), None
         else:
-            assert self._channel is not None
-            own = self._channel[np.broadcast_to(sets, self._channel.shape[1]), np.arange(self._channel.shape[1])]
-            used, inverse = np.unique(own, return_inverse=True)
+            used, inverse = np.unique(self.tables_of_channels(sets), return_inverse=True)
             if len(used) > MAX_TABLES_PER_STREAM:
                 raise UnsupportedError(f"table group {self._name!r}: {len(used)} tables in one stream, more than 256")
             channel = inverse.astype(np.uint8)

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from .errors import UnsupportedError
 from .manifest import DIMENSION, Entropy, Graph, Manifest, Parameter, Program, Run, Stage
 from .tables import TableGroup
+from .windows import spatial_axes
 
 INTEGERS = frozenset({"int32", "int64", "uint8"})
 PICTURE, SIZE, ROWS, COLUMNS = "@x", "@size", "@rows", "@cols"
 BY_CHANNEL = "channel"
+MAX_UNROLLED = 16  # rounds of a loop after which its tensors must be what they were
 MAX_INDEX_TABLES = 64  # so that 64 and more mean "not coded" in every table group that is used by index
 
 
@@ -40,6 +42,18 @@ class _Scope:
     dtypes: dict[str, str] = field(default_factory=dict)
 
 
+    def copy(self) -> _Scope:
+        return _Scope(set(self.defined), set(self.encoder), set(self.exact), dict(self.dtypes))
+
+    def meet(self, other: _Scope) -> _Scope:
+        """What holds in both."""
+        same = {name for name, dtype in self.dtypes.items() if other.dtypes.get(name) == dtype}
+        defined = self.defined & other.defined & same
+        known = (self.defined | self.encoder) & (other.defined | other.encoder) & same
+        dtypes = {name: self.dtypes[name] for name in same}
+        return _Scope(defined, known - defined, self.exact & other.exact & same, dtypes)
+
+
 class _ProgramCheck:
     def __init__(self, program: Program, graphs: dict[str, Graph], groups: dict[str, TableGroup]) -> None:
         self.program = program
@@ -57,32 +71,47 @@ class _ProgramCheck:
             self._stage(stage)
 
     def _stage(self, stage: Stage) -> None:
-        if stage.each is not None:
-            parameter = self.parameters.get(stage.each)
-            if parameter is None or not parameter.is_sizes:
-                raise _refuse(f"a stage runs for each {stage.each!r}, which is not a list of sizes")
+        if stage.each is None:
+            self._round(stage)
+            return
+        parameter = self.parameters.get(stage.each)
+        if parameter is None or not parameter.is_sizes:
+            raise _refuse(f"a stage runs for each {stage.each!r}, which is not a list of sizes")
+        after = None if parameter.length else self.scope.copy()  # there may be no round at all
+        for _ in range(MAX_UNROLLED):  # a round finds what the one before it left
+            before = self.scope.copy()
+            self._round(stage)
+            after = self.scope.copy() if after is None else after.meet(self.scope)
+            if self.scope == before:
+                self.scope = after
+                return
+        raise _refuse(f"what the rounds of stage {stage.each!r} leave to each other does not settle")
+
+    def _round(self, stage: Stage) -> None:
         for step in stage.steps:
             if isinstance(step, Entropy):
                 self._entropy(step, stage)
             else:
                 self._run(step, encoding=step.enc)
         if isinstance(stage.show, Run):
-            before = set(self.scope.defined)
+            before = self.scope.copy()
             self._run(stage.show, encoding=False)
             outputs = list(stage.show.outputs.values())
-            self.scope.defined = before
             if len(outputs) != 1:
                 raise _refuse("a `show` graph must have one output")
-            shown = outputs[0]
+            dtype = self.scope.dtypes[outputs[0]]
+            self.scope = before
         else:
-            shown = stage.show
-            if shown not in self.scope.defined:
-                raise _refuse(f"a stage shows {shown!r}, which is not there")
-        if self.scope.dtypes[shown] != "uint8":
-            raise _refuse(f"a stage shows {shown!r}, which is not uint8")
+            if stage.show not in self.scope.defined:
+                raise _refuse(f"a stage shows {stage.show!r}, which is not there")
+            dtype = self.scope.dtypes[stage.show]
+        if dtype != "uint8":
+            raise _refuse("what a stage shows is not uint8")
 
     def _entropy(self, step: Entropy, stage: Stage) -> None:
-        if step.out not in self.scope.encoder and step.out not in self.scope.defined:
+        if not self.program.encodes:
+            self.scope.dtypes[step.out] = "int32"
+        elif step.out not in self.scope.encoder and step.out not in self.scope.defined:
             raise _refuse(f"no encoder step writes {step.out!r} before it is coded")
         if self.scope.dtypes[step.out] != "int32":
             raise _refuse(f"the symbols {step.out!r} are not int32")
@@ -164,7 +193,7 @@ class _ProgramCheck:
         elif source.startswith("$"):
             name, of_round = parameter_source(source)
             parameter = self.parameters.get(name)
-            if parameter is None or (of_round and parameter.length is None):
+            if parameter is None or (of_round and (parameter.length is None or parameter.is_sizes)):
                 raise _refuse(f"graph {graph!r} takes parameter {source!r}, which is not there")
             expected, exact = "int32", True
         else:
@@ -180,13 +209,15 @@ class _ProgramCheck:
 def _check_parameter(parameter: Parameter) -> None:
     if not parameter.min <= parameter.default <= parameter.max:
         raise _refuse(f"the default of parameter {parameter.name!r} is outside its range")
-    if parameter.is_sizes and parameter.length is not None:
-        raise _refuse(f"parameter {parameter.name!r} is both a list of sizes and of numbers")
+    if parameter.scales is not None and parameter.length not in (None, len(parameter.scales)):
+        raise _refuse(f"parameter {parameter.name!r} has default sizes for {len(parameter.scales)} places")
 
 
 def _check_graph(name: str, graph: Graph) -> None:
     if not graph.inputs or not graph.outputs:
         raise _refuse(f"graph {name!r} has no inputs or no outputs")
+    if graph.halo is not None and not all(spatial_axes(port) for port in graph.outputs.values()):
+        raise _refuse(f"graph {name!r} gives a halo, but not all its outputs have rows and columns h and w")
     if not graph.exact:
         return
     if graph.encoder or not graph.proofs:

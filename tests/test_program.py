@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 import nicrt
 import synthetic
 from nicrt import _core
+from nicrt.runtime import manifest as m
 from nicrt.runtime.interpreter import Interpreter
 from nicrt.runtime.pictures import from_array, resample
 
@@ -168,3 +170,28 @@ def test_variants_are_found_by_name(codec: nicrt.Codec, harbour: np.ndarray) -> 
     assert codec.encode(harbour, variant="only") == codec.encode(harbour)
     with pytest.raises(ValueError, match="only"):
         codec.encode(harbour, variant="96")
+
+
+def test_a_bundle_without_encoder_graphs_only_decodes(codec: nicrt.Codec, tmp_path: Path, harbour: np.ndarray) -> None:
+    def without(program: m.Program, stages: int) -> m.Program:
+        """The program without the encoder's steps of its first stages."""
+        kept = [
+            msgspec.structs.replace(stage, steps=[s for s in stage.steps if isinstance(s, m.Entropy) or not s.enc])
+            for stage in program.stages[:stages]
+        ]
+        return msgspec.structs.replace(program, stages=[*kept, *program.stages[stages:]])
+
+    def written(name: str, program: m.Program, graphs: dict[str, synthetic.Parts]) -> Path:
+        return synthetic.write_bundle(tmp_path / name, name, graphs, program, {"floor": 4}, {"floor": 0})
+
+    program = synthetic.layered_program()
+    graphs = {name: parts for name, parts in synthetic.LAYERED_GRAPHS.items() if "y" not in parts[2]}
+    decoder = nicrt.load(written("decoder", without(program, 2), graphs), threads=1)
+    data = encode_layers(codec, harbour, [(40, 60), (80, 120)])
+    for stage in (1, 2, 3):
+        np.testing.assert_array_equal(decoder.decode(data, stage=stage, strict=True), codec.decode(data, stage=stage))
+    decoder.verify(data)
+    with pytest.raises(nicrt.UnsupportedError, match="only decodes"):
+        decoder.encode(harbour)
+    with pytest.raises(nicrt.UnsupportedError, match="no encoder step writes 'y'"):
+        nicrt.load(written("half", without(program, 1), synthetic.LAYERED_GRAPHS))

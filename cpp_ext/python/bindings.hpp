@@ -15,14 +15,14 @@ struct PyCodebook {
     std::shared_ptr<const Codebook> tables;
 };
 
-/// nicrt._core.Stream: part of a parsed file, which it keeps alive.
+/// nicrt._core.Stream: part of a parsed file, which it keeps alive, or a window of such a part.
 struct PyStream {
-    std::shared_ptr<const File> file;
-    const Stream* stream = nullptr;
+    std::shared_ptr<const Stream> stream;
 };
 
 void register_segment(nanobind::module_& module);
 void register_container(nanobind::module_& module);
 void register_stream(nanobind::module_& module);
+void register_native(nanobind::module_& module);
 
 }  // namespace nicrt::python

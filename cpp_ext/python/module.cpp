@@ -5,4 +5,5 @@ NB_MODULE(_core, module) {
     nicrt::python::register_segment(module);
     nicrt::python::register_container(module);
     nicrt::python::register_stream(module);
+    nicrt::python::register_native(module);
 }

@@ -12,6 +12,8 @@ struct Cpu {
     bool sse42 = false;
     bool avx2 = false;    ///< AVX2, BMI1, BMI2 and POPCNT
     bool avx512 = false;  ///< AVX-512 F, BW, VL, DQ, VBMI and VBMI2, besides the above
+    bool fma = false;          ///< with AVX2
+    bool avx512_bf16 = false;  ///< besides `avx512`
 };
 
 [[nodiscard]] const Cpu& cpu();

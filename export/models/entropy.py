@@ -18,16 +18,42 @@ LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_COUNT - 1)
 STEPS_PER_INDEX = 8
 """The quantisation step is given in eighths of a table step: step(s) = exp(s * LOG_SCALE_STEP / 8)."""
 
+Z_STEPS, DZ_DEFAULT = 7, 3
+"""Steps of the hyper latents z: half powers of 2 from 2^-1.5 to 2^1.5; the default is 1."""
+
 _LEAST_PROBABILITY = 1e-9
 """Floor under probabilities, so that a symbol far in the tail has a finite cost."""
+
+
+def index_to_scale(index: Tensor) -> Tensor:
+    """Scale of a table index, in float64."""
+    return SCALE_MIN * torch.exp(LOG_SCALE_STEP * index.double())
+
+
+def z_step(dz: int) -> float:
+    """What one unit of z's symbols stands for, by a file's parameter `dz`, 0 .. Z_STEPS - 1."""
+    return float(2 ** ((dz - DZ_DEFAULT) / 2))
 
 
 def gaussian_bits(symbols: Tensor, index: Tensor) -> Tensor:
     """Ideal cost in bits of integer `symbols` under zero-mean Gaussians with the scales of `index` (same
     shape), in float64."""
+    return scale_bits(symbols, index_to_scale(index))
+
+
+def scale_bits(symbols: Tensor, scale: Tensor) -> Tensor:
+    """The same for scales (same shape); those below SCALE_MIN count as that."""
     distance = symbols.double().abs()
-    inverse = 1 / (SCALE_MIN * torch.exp(LOG_SCALE_STEP * index.double()) * math.sqrt(2))
+    inverse = 1 / (scale.double().clamp_min(SCALE_MIN) * math.sqrt(2))
     mass = 0.5 * (torch.erfc((distance - 0.5) * inverse) - torch.erfc((distance + 0.5) * inverse))
+    return -torch.log2(mass.clamp_min(_LEAST_PROBABILITY))
+
+
+def logistic_bits(symbols: Tensor, scale: Tensor) -> Tensor:
+    """Ideal cost in bits of integer `symbols` under zero-mean logistic distributions of these scales (float64, same
+    shape)."""
+    distance = symbols.double().abs()
+    mass = torch.sigmoid((0.5 - distance) / scale) - torch.sigmoid((-0.5 - distance) / scale)
     return -torch.log2(mass.clamp_min(_LEAST_PROBABILITY))
 
 
@@ -53,10 +79,12 @@ class FactorizedPrior(nn.Module):
                 x = x + torch.tanh(self.A[i].double()) * torch.tanh(x)
         return x[:, 0, :]
 
-    def bits(self, symbols: Tensor) -> Tensor:
-        """Ideal cost in bits of integers [1, channels, h, w], in float64, same shape."""
-        values = symbols[0].flatten(1)
-        lower, upper = self.logits(values - 0.5), self.logits(values + 0.5)
+    def bits(self, symbols: Tensor, step: Tensor | float = 1.0) -> Tensor:
+        """Ideal cost in bits of integers [1, channels, h, w] that stand for multiples of `step` (a number, or
+        [1, channels, 1, 1]), in float64, same shape."""
+        values = symbols[0].flatten(1).double()
+        width = step.reshape(-1, 1).double() if isinstance(step, Tensor) else step
+        lower, upper = self.logits((values - 0.5) * width), self.logits((values + 0.5) * width)
         sign = torch.where(lower + upper > 0, -1.0, 1.0).double()  # sigmoids keep their precision below 0
         mass = (torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower)).abs()
         return -torch.log2(mass.clamp_min(_LEAST_PROBABILITY)).reshape(symbols.shape)
@@ -96,4 +124,25 @@ class HyperSynthesis(nn.Module):
         for layer in self.hidden:
             z = layer(z).clamp(0, self.CAP)
         mean, raw = self.last(z).chunk(2, 1)
+        return mean, self.SLOPE * raw + self.OFFSET
+
+
+class JpegLikeHyperSynthesis(nn.Module):
+    """z → mean and scale index by one transposed convolution k6 s4, 1 cropped on either side (Yang & Mandt, ICCV
+    2023)."""
+
+    SLOPE, OFFSET = HyperSynthesis.SLOPE, HyperSynthesis.OFFSET
+
+    def __init__(self, channels: int, latents: int) -> None:
+        super().__init__()
+        self.layer = nn.ConvTranspose2d(channels, 2 * latents, 6, 4, padding=1)
+
+    @property
+    def layers(self) -> list[nn.ConvTranspose2d]:
+        """What decides the receptive field."""
+        return [self.layer]
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 [1, channels, h, w] → mean and continuous index, float32 [1, latents, 4h, 4w] each."""
+        mean, raw = self.layer(z).chunk(2, 1)
         return mean, self.SLOPE * raw + self.OFFSET

@@ -1,21 +1,23 @@
-"""The shallow-decoder codec: a linear analysis, a two-layer synthesis, a mean-scale hyperprior (Yang & Mandt,
-ICCV 2023).
+"""The shallow-decoder codec: a linear analysis, a synthesis of one or two layers, a mean-scale hyperprior (Yang &
+Mandt, ICCV 2023).
 
 Pictures are float32 [1, 3, 64h, 64w], RGB in [0, 1]; latents [1, 320, 4h, 4w]; hyper latents [1, 128, h,
-w].
+w]. Synthesis crops are aligned to blocks: latent i owns pixels 16 i .. 16 i + 15 up to the border.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .entropy import SCALE_COUNT, FactorizedPrior, HyperSynthesis, gaussian_bits
+from .entropy import SCALE_COUNT, FactorizedPrior, HyperSynthesis, JpegLikeHyperSynthesis, gaussian_bits
 
-LATENTS, HYPER, HIDDEN = 320, 128, 24
+LATENTS, HYPER = 320, 128
+HIDDEN, RESIDUAL_HIDDEN = 24, 12
 QUALITIES = 8
 LEAKY_SLOPE = 0.2
 ALIGN, LATENT_STRIDE, HYPER_STRIDE = 64, 16, 64
@@ -34,20 +36,74 @@ class Evaluation:
     reconstruction: Tensor
 
 
-class Shallow(nn.Module):
-    """The float model. `position` is a place among the trained gains, 0..7, between which logarithms are
-    interpolated."""
+def _to_half_size(hidden: int) -> nn.ConvTranspose2d:
+    """Latents → `hidden` channels at half the picture's size; 3 cropped left, 2 right."""
+    return nn.ConvTranspose2d(LATENTS, hidden, 13, 8, padding=3, output_padding=1)
+
+
+def _to_picture(hidden: int) -> nn.ConvTranspose2d:
+    """2 cropped left, 1 right."""
+    return nn.ConvTranspose2d(hidden, 3, 5, 2, padding=2, output_padding=1)
+
+
+class TwoLayerSynthesis(nn.ModuleList):
+    """Transposed convolutions k13 s8 and k5 s2, a leaky ReLU between."""
 
     def __init__(self) -> None:
+        super().__init__([_to_half_size(HIDDEN), _to_picture(HIDDEN)])
+
+    @property
+    def path(self) -> list[nn.Module]:
+        """The layers on the way through, which decide the receptive field."""
+        return [self[0], self[1]]
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """float32 [1, 320, h, w] → picture - 0.5, float32 [1, 3, 16h, 16w]; so do the other syntheses."""
+        return cast(Tensor, self[1](F.leaky_relu(self[0](latents), LEAKY_SLOPE)))
+
+
+class ResidualSynthesis(nn.ModuleList):
+    """Two layers of half the channels, and a linear way around the nonlinearity: a transposed convolution like the
+    first one, added to what comes out of it."""
+
+    def __init__(self) -> None:
+        layers = [_to_half_size(RESIDUAL_HIDDEN), _to_half_size(RESIDUAL_HIDDEN), _to_picture(RESIDUAL_HIDDEN)]
+        super().__init__(layers)
+
+    @property
+    def path(self) -> list[nn.Module]:
+        return [self[0], self[2]]
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return cast(Tensor, self[2](F.leaky_relu(self[0](latents), LEAKY_SLOPE) + self[1](latents)))
+
+
+class JpegLikeSynthesis(nn.ModuleList):
+    """One transposed convolution k18 s16, 1 cropped on either side: blocks that overlap by 2 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__([nn.ConvTranspose2d(LATENTS, 3, 18, 16, padding=1)])
+
+    @property
+    def path(self) -> list[nn.Module]:
+        return [self[0]]
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return cast(Tensor, self[0](latents))
+
+
+SYNTHESES = {"two-layer": TwoLayerSynthesis, "residual": ResidualSynthesis, "jpeg-like": JpegLikeSynthesis}
+HYPER_SYNTHESES = {"three-layer": HyperSynthesis, "jpeg-like": JpegLikeHyperSynthesis}
+
+
+class Shallow(nn.Module):
+    """The float model. `synthesis` and `hyper_synthesis` are kinds, of SYNTHESES and HYPER_SYNTHESES. `position` is
+    a place among the trained gains, 0..7, between which logarithms are interpolated."""
+
+    def __init__(self, synthesis: str = "two-layer", hyper_synthesis: str = "three-layer") -> None:
         super().__init__()
         self.linear = nn.Conv2d(3, LATENTS, 32, 16, padding=8)
-        # Crops are aligned to blocks (3 left, 2 right of k13 s8): latent i owns pixels 16 i .. 16 i + 15.
-        self.synthesis = nn.ModuleList(
-            [
-                nn.ConvTranspose2d(LATENTS, HIDDEN, 13, 8, padding=3, output_padding=1),
-                nn.ConvTranspose2d(HIDDEN, 3, 5, 2, padding=2, output_padding=1),
-            ]
-        )
+        self.synthesis = SYNTHESES[synthesis]()
         self.hyper_analysis = nn.Sequential(
             nn.Conv2d(LATENTS, HYPER, 3, padding=1),
             nn.ReLU(),
@@ -55,7 +111,7 @@ class Shallow(nn.Module):
             nn.ReLU(),
             nn.Conv2d(HYPER, HYPER, 5, 2, padding=2),
         )
-        self.hyper_synthesis = HyperSynthesis(HYPER, LATENTS)
+        self.hyper_synthesis = HYPER_SYNTHESES[hyper_synthesis](HYPER, LATENTS)
         self.prior = FactorizedPrior(HYPER)
         self.log_gain = nn.Parameter(torch.zeros(QUALITIES, LATENTS))
         self.log_inv = nn.Parameter(torch.zeros(QUALITIES, LATENTS))
@@ -73,8 +129,7 @@ class Shallow(nn.Module):
 
     def synthesise(self, latents: Tensor, position: float) -> Tensor:
         """Scaled latents (symbol + mean) → picture."""
-        hidden = self.synthesis[0](latents * self.gain(self.log_inv, position))
-        picture: Tensor = self.synthesis[1](F.leaky_relu(hidden, LEAKY_SLOPE))
+        picture: Tensor = self.synthesis(latents * self.gain(self.log_inv, position))
         return picture + 0.5
 
     @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from ..errors import NicrtError
 from .options import EXIT_USAGE, parser
 
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 
 
 def _dispatch(options: argparse.Namespace) -> int:
@@ -17,6 +19,10 @@ def _dispatch(options: argparse.Namespace) -> int:
         from .encode import run
     elif options.command == "decode":
         from .decode import run
+    elif options.command == "bench":
+        from .bench import run
+    elif options.command == "evaluate":
+        from .evaluate import run
     elif options.command == "export":
         from .export import run
     else:
@@ -46,3 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # who reads our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE

@@ -30,7 +30,14 @@ def run(options: argparse.Namespace) -> int:
         data = read(job.source)
         header = info(data, limits=limits)
         codec = codecs.codec_for(data, header.symbol_id)
-        pixels = codec.decode(data, stage=options.stage, partial=options.partial, strict=options.strict)
+        pixels = codec.decode(
+            data,
+            stage=options.stage,
+            partial=options.partial,
+            strict=options.strict,
+            region=options.region,
+            scale=options.scale,
+        )
         write(job.target, save_picture(pixels, formats[job.target]))
         if not codec.same_pixels(header):
             report.note(f"{job.source}: made with another version of bundle {codec.name!r}: pixels may differ slightly")

@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from .files import Job, Report, jobs_of, read, run_jobs, write
 from .options import limits_of, threads_of
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 DEFAULT_BUNDLE = "shallow"
+
+
+def _weights(path: str, max_pixels: int) -> npt.NDArray[np.float32]:
+    """Grey values of a mask, float32 [height, width] in [0, 1]."""
+    from ..pictures import load_picture
+
+    return load_picture(read(path), max_pixels).pixels.mean(axis=2)
+
+
+def _quality_by_region(
+    pixels: npt.NDArray[np.uint8], original: npt.NDArray[np.float32], roi: npt.NDArray[np.float32]
+) -> str:
+    from ..target import mean_squared_error, psnr_of
+
+    inside = roi >= 0.5
+    parts = [
+        f"{psnr_of(mean_squared_error(pixels, original, where)):.2f} dB {name}"
+        for name, where in (("inside", inside), ("outside", ~inside))
+        if where.any()
+    ]
+    return f"{', '.join(parts)} the mask (grey values from 128 on)"
 
 
 def run(options: argparse.Namespace) -> int:
@@ -25,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
 
     like = read(options.like) if options.like else None
 
+    roi = None if options.roi is None else _weights(options.roi, options.max_pixels)
+
     def work(job: Job) -> int:
         picture = load_picture(read(job.source), options.max_pixels)
         data = codec.encode(
@@ -36,11 +64,17 @@ def run(options: argparse.Namespace) -> int:
             scales=options.scales,
             parameters=dict(options.parameter),
             like=like,
+            target_bpp=options.bpp,
+            target_psnr=options.psnr,
+            roi=roi,
+            ms_ssim_weight=options.ms_ssim_weight,
         )
         write(job.target, data)
         height, width = picture.pixels.shape[:2]
         bpp = 8 * len(data) / (width * height)
         report.note(f"{job.source}: {width} x {height}, {len(data)} bytes, {bpp:.3f} bpp")
+        if roi is not None:
+            report.note(f"{job.source}: {_quality_by_region(codec.decode(data), picture.pixels, roi)}")
         for what in picture.dropped:
             report.note(f"{job.source}: not kept: {what}")
         return 0

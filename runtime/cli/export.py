@@ -13,5 +13,15 @@ def run(options: argparse.Namespace) -> int:
         from nicrt.export.cli import export_family
     except ImportError as error:
         raise UnsupportedError(f"exporting needs PyTorch: pip install 'nicrt[export]' ({error})") from None
-    export_family(options.family, Path(options.checkpoint), Path(options.output), report=print)
+    export_family(
+        options.family,
+        Path(options.checkpoint),
+        Path(options.output),
+        base=Path(options.base) if options.base else None,
+        arch=options.arch,
+        calibrate=[Path(path) for path in options.calibrate],
+        variant=options.variant,
+        decoder_only=options.decoder_only,
+        report=print,
+    )
     return 0

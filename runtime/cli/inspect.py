@@ -72,6 +72,7 @@ def _bundle_facts(name_or_path: str) -> dict[str, Any]:
             name: {
                 "symbol_id": v.symbol_id,
                 "picture_id": v.picture_id,
+                "encodes": v.program.encodes,
                 "parameters": {p.name: f"{p.min}..{p.max}, default {p.default}" for p in v.program.parameters},
             }
             for name, v in manifest.variants.items()

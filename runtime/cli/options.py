@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="store_true", help="print the version and stop")
     commands = whole.add_subparsers(dest="command", metavar="COMMAND")
-    for add in (_add_encode, _add_decode, _add_info, _add_verify, _add_bundles, _add_export):
+    for add in (_add_encode, _add_decode, _add_info, _add_verify, _add_bundles, _add_bench, _add_evaluate, _add_export):
         add(commands)
     return whole
 
@@ -73,6 +73,14 @@ def _numbers(text: str) -> list[float]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers") from None
 
 
+def _region(text: str) -> tuple[int, int, int, int]:
+    try:
+        x, y, width, height = map(int, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y,W,H") from None
+    return x, y, width, height
+
+
 def _setting(text: str) -> tuple[str, list[int]]:
     name, _, values = text.partition("=")
     try:
@@ -89,23 +97,20 @@ def _add_encode(commands: Commands) -> None:
     )
     encode.add_argument("paths", nargs="+", metavar="IN... OUT")
     encode.add_argument("-q", "--quality", type=_number(0, 100, float), default=50.0, help="0..100 (default: 50)")
+    _add_program(encode)
+    target = encode.add_mutually_exclusive_group()
+    bpp, decibels = _number(1e-4, 100, float), _number(1, 100, float)
+    target.add_argument("--bpp", type=bpp, help="best quality with at most this many bits per pixel")
+    target.add_argument("--psnr", type=decibels, help="smallest file with at least this many dB")
     encode.add_argument(
-        "-e",
-        "--effort",
-        type=_number(1, 9, int),
-        default=5,
-        help="1 fast .. 5 the bundle's best single pass (default) .. 9 iterative",
+        "--roi", metavar="MASK", help="picture whose grey values weigh the squared error of each pixel (effort 7 to 9)"
     )
-    encode.add_argument("--variant", "--width", metavar="NAME", help="variant of the bundle (default: as -q says)")
-    encode.add_argument("--scales", type=_numbers, metavar="1,2,..", help="sizes of the layers relative to the first")
     encode.add_argument(
-        "-p",
-        "--parameter",
-        action="append",
-        default=[],
-        type=_setting,
-        metavar="NAME=N[,N..]",
-        help="value of a parameter of the bundle's program (see `nicrt info BUNDLE`)",
+        "--ms-ssim-weight",
+        type=_number(0, 1, float),
+        default=0.0,
+        metavar="W",
+        help="share of MS-SSIM in the distortion, 0..1 (effort 7 to 9)",
     )
     encode.add_argument("--like", metavar="FILE.nic", help="encode with the variant and parameters of this file")
     encode.add_argument(
@@ -115,6 +120,52 @@ def _add_encode(commands: Commands) -> None:
         help="fewest bytes (default) .. most parallel to decode",
     )
     _add_work(encode)
+
+
+def _add_program(command: argparse.ArgumentParser) -> None:
+    """What an encoder may be told besides the quality."""
+    command.add_argument(
+        "-e",
+        "--effort",
+        type=_number(1, 9, int),
+        default=5,
+        help="1 fast .. 5 the bundle's best single pass (default); 7, 8, 9: 200, 600, 2000 steps of gradient descent "
+        "(`export` extra)",
+    )
+    command.add_argument("--variant", "--width", metavar="NAME", help="variant of the bundle (default: as -q says)")
+    command.add_argument("--scales", type=_numbers, metavar="1,2,..", help="sizes of the layers relative to the first")
+    command.add_argument(
+        "-p",
+        "--parameter",
+        action="append",
+        default=[],
+        type=_setting,
+        metavar="NAME=N[,N..]",
+        help="value of a parameter of the bundle's program (see `nicrt info BUNDLE`)",
+    )
+
+
+def _add_evaluate(commands: Commands) -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="rate, distortion and time on pictures (needs the `evaluate` extra)",
+        description="Measure on real files: nicrt evaluate BUNDLE|jpeg|webp|avif PICTURE|FOLDER..., or compare two or "
+        "more result files with the first: --compare A.json B.json..",
+    )
+    evaluate.add_argument("paths", nargs="*", metavar="BUNDLE PICTURE...")
+    evaluate.add_argument(
+        "-q", "--qualities", type=_numbers, metavar="10,30,..", help="0..100 (default: as the codec suggests)"
+    )
+    evaluate.add_argument("-o", "--output", metavar="FILE.json", help="write results in CompressAI's layout")
+    evaluate.add_argument("--plot", metavar="FILE.png", help="rate-distortion curves")
+    evaluate.add_argument("--name", help="of the results (default: the bundle's)")
+    evaluate.add_argument("--compare", nargs="+", metavar="FILE.json", help="Bjontegaard deltas against the first file")
+    _add_program(evaluate)
+    evaluate.add_argument("--backend", default="auto", help="who runs the graphs (default: auto)")
+    evaluate.add_argument("--threads", type=_number(1, MAX_WORKERS, int), help="default: all processors")
+    evaluate.add_argument("--quiet", action="store_true", help="only errors on standard error")
+    _add_limits(evaluate)
+    evaluate.set_defaults(jobs=1)  # times are of one picture at a time
 
 
 def _add_decode(commands: Commands) -> None:
@@ -129,6 +180,8 @@ def _add_decode(commands: Commands) -> None:
         "--partial", action="store_true", help="of a truncated file, write the stages that are there (exit code 3)"
     )
     decode.add_argument("--stage", type=_number(1, 64, int), help="stop after this stage")
+    decode.add_argument("--region", type=_region, metavar="X,Y,W,H", help="decode only this part of the picture")
+    decode.add_argument("--scale", type=_number(0.0001, 1, float), help="decode to this share of the size")
     decode.add_argument("--strict", action="store_true", help="refuse other float graphs and backend fallbacks")
     _add_work(decode)
 
@@ -150,11 +203,49 @@ def _add_bundles(commands: Commands) -> None:
     commands.add_parser("bundles", help="list the codec bundles that are found")
 
 
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT")
+    return int(width), int(height)
+
+
+def _add_bench(commands: Commands) -> None:
+    bench = commands.add_parser(
+        "bench",
+        help="measure decoding",
+        description="Latency of every decoding step: nicrt bench BUNDLE|FILE..., or --compare A.json B.json",
+    )
+    bench.add_argument("targets", nargs="*", metavar="BUNDLE|FILE")
+    bench.add_argument("--size", type=_size, action="append", metavar="WxH", help="for a bundle (default: 768x512)")
+    bench.add_argument("-q", "--quality", type=_number(0, 100, float), default=50.0, help="for a bundle (default: 50)")
+    bench.add_argument("--lanes", choices=("compact", "balanced", "parallel"), default="compact")
+    bench.add_argument("--backend", default="auto", help="who runs the graphs (default: auto)")
+    bench.add_argument("--threads", type=_number(1, MAX_WORKERS, int), help="default: all processors")
+    bench.add_argument("--repeat", type=_number(1, 100_000, int), default=20, help="default: 20")
+    bench.add_argument("--batch", type=_number(1, 100_000, int), default=1, help="also this many files at a time")
+    bench.add_argument("--json", metavar="FILE", help="write all figures")
+    bench.add_argument("--plot", metavar="FILE.png", help="bars of the steps")
+    bench.add_argument("--compare", nargs=2, metavar=("A.json", "B.json"), help="two results side by side")
+    bench.set_defaults(jobs=1)
+
+
 def _add_export(commands: Commands) -> None:
     export = commands.add_parser("export", help="trained checkpoint → codec bundle (needs the `export` extra)")
     export.add_argument("family", metavar="FAMILY")
     export.add_argument("--checkpoint", required=True, metavar="FILE")
     export.add_argument("-o", "--output", required=True, metavar="FOLDER")
+    export.add_argument("--base", metavar="FILE", help="checkpoint of the codec that the family is built on")
+    export.add_argument("--arch", metavar="NAME", help="architecture of an imported checkpoint")
+    export.add_argument(
+        "--calibrate",
+        nargs="+",
+        default=[],
+        metavar="PICTURE",
+        help="calibrate an imported codec's integers with these (default: with latents drawn from its own prior)",
+    )
+    export.add_argument("--variant", "--width", metavar="NAME", help="only this variant (default: all)")
+    export.add_argument("--decoder-only", action="store_true", help="leave out what only encoding needs")
 
 
 def _add_work(command: argparse.ArgumentParser) -> None:

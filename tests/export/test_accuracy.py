@@ -12,7 +12,8 @@ import pytest
 torch = pytest.importorskip("torch")
 ort = pytest.importorskip("onnxruntime")
 
-from nicrt.export.exact import lower_hyper_synthesis, reference  # noqa: E402
+from nicrt.export.exact import lower_hyper_synthesis  # noqa: E402
+from nicrt.export.exact_reference import reference  # noqa: E402
 from nicrt.export.layers import GAIN_UNIT  # noqa: E402
 from nicrt.export.models.entropy import gaussian_bits  # noqa: E402
 from nicrt.export.models.shallow import Evaluation, Shallow  # noqa: E402
@@ -62,8 +63,8 @@ def cases(graphs: _Graphs, model: Shallow, photographs: list[np.ndarray]) -> lis
         for x in photographs:
             for position in POSITIONS:
                 gain = round(GAIN_UNIT * position)
-                v, z = graphs("analysis", x=x, gain=gain)
-                index, mean = graphs("hyper", z=z, step=0, skip=0)
+                v, z = graphs("analysis", x=x, gain=gain, dz=3)
+                index, mean = graphs("hyper", z=z, step=0, skip=0, dz=3)
                 (y,) = graphs("quantise", v=v, mean=mean, step=0)
                 own = model.evaluate(torch.from_numpy(x), position)
                 yield _Case(x, position, gain, v, z, index, mean, y, own)
@@ -83,7 +84,7 @@ def test_lowered_indices_cost_the_same_rate(cases: list[_Case]) -> None:
 def test_indices_are_the_integer_reference(cases: list[_Case], model: Shallow) -> None:
     network = lower_hyper_synthesis(model.hyper_synthesis, 127)
     for case in cases[:: len(POSITIONS)]:
-        index, mean = reference(network, case.z, 0, 0)
+        index, mean = reference(network, case.z, 0, 0, 3)
         np.testing.assert_array_equal(case.index, index)
         np.testing.assert_array_equal(case.mean, mean)
 

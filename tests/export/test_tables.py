@@ -17,6 +17,7 @@ from nicrt.export.tables import (  # noqa: E402
     TableSet,
     build,
     by_channel,
+    by_channel_and_step,
     by_scale,
     gaussian,
     logistic,
@@ -99,6 +100,23 @@ def test_tables_of_a_factorised_prior_follow_it() -> None:
         mass = 2 ** -ideal[channel]
         paid = _cost(table, symbols[0, channel, 0].numpy().astype(int))
         assert float(mass @ paid) == pytest.approx(float(mass @ ideal[channel]), abs=0.02)
+
+
+def test_wider_bins_of_z_have_their_own_tables() -> None:
+    torch.manual_seed(3)
+    prior = FactorizedPrior(2)
+    for parameter in prior.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.8)
+
+    def logits(x: np.ndarray) -> np.ndarray:
+        return prior.logits(torch.from_numpy(np.array(x))).detach().numpy()
+
+    group = by_channel_and_step(logits, 2)
+    assert group.channel is not None and group.channel.shape == (7, 2)
+    assert [t.frequency.tolist() for t in group.tables[6:8]] == [t.frequency.tolist() for t in by_channel(logits, 2)]
+    for channel in range(2):
+        entropy = [group.tables[number].entropy_bits for number in group.channel[:, channel]]
+        assert entropy == sorted(entropy, reverse=True)  # a coarser step costs less
 
 
 def test_a_distribution_out_of_reach_is_refused() -> None:

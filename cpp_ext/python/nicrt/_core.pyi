@@ -33,6 +33,7 @@ class Stream:
     def size(self) -> int: ...
     @property
     def lanes(self) -> dict[int, int]: ...
+    def window(self, grid_columns: int, first_row: int, first_column: int, rows: int, columns: int) -> Stream: ...
 
 class File:
     @property
@@ -99,3 +100,24 @@ def write(
     parameters: Sequence[Sequence[int]],
     stages: Sequence[Sequence[EncodedStream]],
 ) -> bytes: ...
+
+class Chain:
+    def __init__(
+        self,
+        layers: Sequence[
+            tuple[NDArray[np.float32], NDArray[np.float32], tuple[int, int], tuple[int, int], float]
+        ],
+        arithmetic: str = "best",
+    ) -> None: ...
+    @property
+    def arithmetic(self) -> str: ...
+    def run(
+        self,
+        terms: Sequence[tuple[NDArray[np.float32] | NDArray[np.int32], NDArray[np.float32]]],
+        offset: NDArray[np.float32],
+        low: float,
+        high: float,
+        threads: int,
+    ) -> NDArray[np.uint8]: ...
+
+def arithmetics() -> list[str]: ...

@@ -1,0 +1,75 @@
+// Chains of transposed convolutions from latents to a picture, computed by kernels of our own.
+//
+// Layer l turns [in, h, w] into [out, h * stride_y, w * stride_x]; between layers stands a leaky ReLU; after the last
+// one values are clipped, truncated and stored as uint8 [h', w', out]. The input is an affine combination, channel by
+// channel, of any number of tensors: x[c] = offset[c] + sum over i of scale[i][c] * tensor_i[c].
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "nicrt/status.hpp"
+
+namespace nicrt::native {
+
+/// One direction of a transposed convolution: place i of the input adds kernel tap t to place i * stride + t - pad.
+/// The output has exactly stride times as many places as the input; what lies outside is dropped.
+struct Axis {
+    std::uint32_t kernel = 1;
+    std::uint32_t stride = 1;
+    std::uint32_t pad = 0;
+};
+
+struct Layer {
+    std::uint32_t in = 0, out = 0;
+    Axis y, x;
+    float slope = 1;                 ///< of the leaky ReLU behind it for values below 0; 1 for none
+    std::span<const float> weights;  ///< [in, out, y.kernel, x.kernel]
+    std::span<const float> bias;     ///< [out]
+};
+
+/// How products are computed. `avx512_bf16` rounds latents and weights of the first layer to bfloat16 and adds in
+/// fp32; the channels with the largest weights keep about 16 bits (packed.hpp). The others are fp32 throughout.
+enum class Arithmetic { best, scalar, avx2, avx512, avx512_bf16 };
+
+[[nodiscard]] bool arithmetic_available(Arithmetic arithmetic);
+
+/// One tensor of the affine combination: [in, h, w] of the first layer.
+struct Term {
+    const float* floats = nullptr;         ///< either these
+    const std::int32_t* integers = nullptr;  ///< or these
+    std::span<const float> scale;            ///< [in]
+};
+
+struct Input {
+    std::vector<Term> terms;
+    std::span<const float> offset;  ///< [in]
+    std::size_t height = 0, width = 0;
+};
+
+class PackedChain;
+
+/// Weights in the order in which the kernels read them. Immutable: any number of threads may run it.
+class Chain {
+public:
+    /// invalid_argument for layers that do not fit each other, unsupported for what the kernels cannot do.
+    static Status make(std::span<const Layer> layers, Arithmetic arithmetic, Chain& chain);
+
+    [[nodiscard]] Arithmetic arithmetic() const;  ///< never `best`
+    [[nodiscard]] std::size_t input_channels() const;
+    [[nodiscard]] std::size_t output_channels() const;
+    [[nodiscard]] std::size_t scale_y() const;  ///< rows of the picture per row of latents
+    [[nodiscard]] std::size_t scale_x() const;
+
+    /// out: uint8 [height * scale_y, width * scale_x, output_channels]. low <= high, both in 0..255. The bytes do not
+    /// depend on `threads`.
+    Status run(const Input& input, float low, float high, unsigned threads, std::uint8_t* out) const;
+
+private:
+    std::shared_ptr<const PackedChain> packed_;
+};
+
+}  // namespace nicrt::native

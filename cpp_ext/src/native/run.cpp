@@ -1,0 +1,300 @@
+// Runs a packed chain: bands of latent rows, and behind them whatever rows of the later layers they complete.
+//
+// Threads take stripes of rows. A row that two stripes need is computed by both, from the same numbers in the same order,
+// so the picture does not depend on where stripes and bands begin.
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <numeric>
+#include <span>
+
+#include "../parallel.hpp"
+#include "packed.hpp"
+
+namespace nicrt::native {
+namespace {
+
+constexpr std::size_t max_side = std::size_t{1} << 24;
+/// Latents per band: the first layer reads all of its weights (megabytes, from L3) once per band.
+constexpr std::size_t band_places = 256;
+constexpr std::size_t max_window_floats = std::size_t{1} << 30;
+/// One channel in so many is precise: the picture's error halves for 6% more products (measured on the shallow codec).
+constexpr std::size_t channels_per_precise = 32;
+constexpr std::size_t sampled_rows = 16;  ///< in which the precise channels are sought
+constexpr std::align_val_t cache_line{64};
+
+struct Free {
+    void operator()(float* memory) const { ::operator delete[](memory, cache_line); }
+};
+using Floats = std::unique_ptr<float[], Free>;
+
+Floats zeros(std::size_t count) {
+    auto* const memory = static_cast<float*>(::operator new[](count * sizeof(float), cache_line));
+    std::fill_n(memory, count, 0.0F);
+    return Floats(memory);
+}
+
+/// Consecutive rows [first, end) of one tensor, each [units][phases][lanes with their padding].
+class Window {
+public:
+    explicit Window(std::size_t row_floats) : row_floats_(row_floats) {}
+
+    std::size_t first = 0, end = 0;
+
+    [[nodiscard]] float* row(std::size_t r) const { return data_.get() + (r - first) * row_floats_; }
+
+    /// Forgets the rows before `from` and makes room up to row `until`; padding stays 0.
+    void slide(std::size_t from, std::size_t until) {
+        const std::size_t kept_from = std::max(from, first);
+        const std::size_t kept = end > kept_from ? end - kept_from : 0;
+        const std::size_t rows = std::max(until, from + kept) - from;
+        const float* const old = kept > 0 ? row(kept_from) : nullptr;
+        if (rows > capacity_) {
+            Floats larger = zeros(rows * row_floats_);
+            if (kept > 0) std::copy_n(old, kept * row_floats_, larger.get());
+            data_ = std::move(larger);
+            capacity_ = rows;
+        } else if (kept > 0 && old != data_.get()) {
+            std::memmove(data_.get(), old, kept * row_floats_ * sizeof(float));
+        }
+        first = from;
+        end = from + kept;
+    }
+
+private:
+    std::size_t row_floats_;
+    std::size_t capacity_ = 0;
+    Floats data_;
+};
+
+/// Where a layer's output rows go: output m of phase p lies at row + m * output_stride + p * phase_stride.
+struct Target {
+    std::size_t output_stride, phase_stride;
+};
+
+/// Row `row` of channel c of the affine combination.
+void combine(const Kernels& kernels, const Input& input, std::size_t c, std::size_t row, float* to) {
+    const std::size_t width = input.width, from = (c * input.height + row) * width;
+    bool more = false;
+    for (const Term& term : input.terms) {
+        if (term.integers != nullptr)
+            kernels.scale_integers(term.integers + from, width, term.scale[c], input.offset[c], more, to);
+        else kernels.scale_floats(term.floats + from, width, term.scale[c], input.offset[c], more, to);
+        more = true;
+    }
+}
+
+/// The channels with the largest products, by energy of latents (in rows spread over the picture) and weights.
+std::vector<std::uint32_t> largest_channels(const PackedChain& chain, const Input& input) {
+    const std::size_t channels = chain.energy.size(), step = (input.height + sampled_rows - 1) / sampled_rows;
+    std::vector<double> energy(channels);
+    std::vector<float> latents(input.width);
+    for (std::size_t c = 0; c < channels; ++c) {
+        for (std::size_t row = step / 2; row < input.height; row += step) {
+            combine(*chain.kernels, input, c, row, latents.data());
+            energy[c] += chain.kernels->energy(latents.data(), input.width);
+        }
+        energy[c] *= chain.energy[c];
+        if (!(energy[c] >= 0)) energy[c] = 0;  // not a number: sorting needs an order
+    }
+    std::vector<std::uint32_t> order(channels);
+    std::iota(order.begin(), order.end(), 0U);
+    std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return energy[a] > energy[b]; });
+    order.resize((channels + channels_per_precise - 1) / channels_per_precise);
+    return order;
+}
+
+class Stripe {
+public:
+    Stripe(const PackedChain& chain, const Precise& precise, const Input& input, std::uint8_t* out, float low,
+           float high)
+        : chain_(chain), precise_(precise), input_(input), out_(out), low_(low), high_(high) {
+        groups_ = (input.width + lane_group - 1) / lane_group;
+        lanes_ = groups_ * lane_group + 2 * lane_pad;
+        std::size_t height = input.height;
+        for (const PackedLayer& layer : chain.layers) {
+            windows_.emplace_back((layer.units + extra(layer)) * layer.in_phases * lanes_);
+            heights_.push_back(height);
+            height *= layer.y.stride;
+        }
+        const PackedLayer& last = chain.layers.back();
+        planes_ = last.out * last.out_phases();
+        picture_row_ = zeros(planes_ * lanes_);
+        scratch_ = zeros(3 * lanes_);
+    }
+
+    /// Rows [first, end) of the latents' grid, as picture rows.
+    void run(std::size_t first, std::size_t end) {
+        const std::size_t band = std::max<std::size_t>(1, band_places / (groups_ * lane_group));
+        for (std::size_t row = first; row < end; row += band)
+            show(row * chain_.scale_y, std::min(row + band, end) * chain_.scale_y);
+    }
+
+private:
+    /// Picture rows [first, end).
+    void show(std::size_t first, std::size_t end) {
+        const std::size_t last = chain_.layers.size() - 1;
+        need_inputs(last, first, end);
+        for (std::size_t row = first; row < end; ++row) {
+            compute(last, row, row + 1, {lanes_, chain_.layers[last].out * lanes_},
+                    [&](std::size_t) { return picture_row_.get(); });
+            chain_.kernels->to_bytes(picture_row_.get() + lane_pad, planes_, lanes_, input_.width, low_, high_,
+                                     out_ + row * planes_ * input_.width);
+        }
+    }
+
+    /// Makes the input rows that output rows [first, end) of a layer read.
+    void need_inputs(std::size_t l, std::size_t first, std::size_t end) {
+        const Axis& y = chain_.layers[l].y;
+        // Input row i adds to output row i * stride + tap - pad, with tap < kernel.
+        const std::size_t low = first + y.pad + 1 > y.kernel ? (first + y.pad + y.stride - y.kernel) / y.stride : 0;
+        const std::size_t high = std::min(heights_[l], (end - 1 + y.pad) / y.stride + 1);
+        need(l, std::min(low, high), high);
+    }
+
+    /// Makes rows [first, end) of a layer's input; from one call to the next, `first` never decreases.
+    void need(std::size_t l, std::size_t first, std::size_t end) {
+        Window& window = windows_[l];
+        window.slide(first, end);
+        const std::size_t start = window.end;
+        if (start >= end) return;
+        window.end = end;
+        if (l == 0) {
+            for (std::size_t row = start; row < end; ++row) latents(row, window.row(row));
+            return;
+        }
+        need_inputs(l - 1, start, end);
+        const std::size_t phases = chain_.layers[l].in_phases;
+        compute(l - 1, start, end, {phases * lanes_, lanes_}, [&](std::size_t row) { return window.row(row); });
+        const std::size_t spare = groups_ * lane_group - input_.width;
+        if (spare == 0) return;
+        for (std::size_t row = start; row < end; ++row)  // beyond the right edge a tensor is 0
+            for (std::size_t p = 0; p < chain_.layers[l].units * phases; ++p)
+                std::fill_n(window.row(row) + p * lanes_ + lane_pad + input_.width, spare, 0.0F);
+    }
+
+    /// Output rows [first, end) of a layer, whose input rows are there; row(r) is where row r lies.
+    template <class Row>
+    void compute(std::size_t l, std::size_t first, std::size_t end, Target target, const Row& row) {
+        const PackedLayer& layer = chain_.layers[l];
+        const std::size_t step = layer.y.stride, phases = layer.out_phases();
+        const auto& kernels = layer.pairs ? chain_.kernels->pairs : chain_.kernels->fp32;
+        for (std::size_t start = first; start < std::min(end, first + step); ++start)
+            for (std::size_t column = 0; column < layer.x.stride; ++column)
+                for (const Panel& panel : layer.panels[start % step * layer.x.stride + column])
+                    for (std::size_t phase = column; phase < phases; phase += layer.x.stride)
+                        for (std::size_t r = start; r < end; r += step) {
+                            place_taps(l, r, phase, panel);
+                            float* const out = row(r) + lane_pad + panel.first * target.output_stride +
+                                               phase * target.phase_stride;
+                            lanes(layer, panel, kernels[panel.count - 1], out, target.output_stride);
+                        }
+    }
+
+    /// The taps of one output row and column phase, those of rows outside the tensor left out.
+    void place_taps(std::size_t l, std::size_t row, std::size_t phase, const Panel& panel) {
+        const PackedLayer& layer = chain_.layers[l];
+        const Window& window = windows_[l];
+        const std::size_t units = layer.units * panel.count, extra_units = extra(layer) * panel.count;
+        const float* weights = layer.weights.data() + panel.weights;
+        // as many blocks lie before it, each of `extra` units in place of layer.units
+        const float* more = extra_units == 0 ? nullptr : precise_.weights.data() + panel.weights / layer.units * extra(layer);
+        const auto& columns = layer.columns[phase];
+        taps_.clear();
+        for (const RowTap& y : layer.rows[row % layer.y.stride]) {
+            const auto from = static_cast<std::ptrdiff_t>(row / layer.y.stride) + y.offset;
+            const bool inside = from >= 0 && from < static_cast<std::ptrdiff_t>(heights_[l]);
+            for (const ColumnTap& x : columns) {
+                if (inside)
+                    taps_.push_back({window.row(static_cast<std::size_t>(from)) + x.phase * lanes_ + lane_pad + x.offset,
+                                     {weights, more}});
+                weights += units;
+                more += extra_units;
+            }
+        }
+    }
+
+    void lanes(const PackedLayer& layer, const Panel& panel, const TileKernel* kernels, float* out,
+               std::size_t out_stride) {
+        Tile tile{taps_.data(), taps_.size(), 0, {layer.units, extra(layer)}, layer.in_phases * lanes_, layer.bias.data() + panel.first,
+                  layer.slope, out, out_stride};
+        for (std::size_t group = 0; group < groups_;) {
+            const std::size_t count = std::min(chain_.kernels->groups, groups_ - group);
+            tile.lane = group * lane_group;
+            kernels[count - 1](tile);
+            group += count;
+        }
+    }
+
+    /// One row of the first layer's input: the affine combination, as fp32 or as pairs.
+    void latents(std::size_t row, float* to) {
+        const PackedLayer& layer = chain_.layers.front();
+        const Kernels& kernels = *chain_.kernels;
+        const std::size_t width = input_.width;
+        if (!layer.pairs) {
+            for (std::size_t c = 0; c < layer.in; ++c) combine(kernels, input_, c, row, to + c * lanes_ + lane_pad);
+            return;
+        }
+        float* const low = scratch_.get();
+        float* const high = low + lanes_;
+        float* const rest = high + lanes_;
+        for (std::size_t c = 0; c < layer.in; c += 2, to += lanes_) {
+            combine(kernels, input_, c, row, low);
+            if (c + 1 < layer.in) combine(kernels, input_, c + 1, row, high);
+            else std::fill_n(high, width, 0.0F);
+            kernels.to_pairs(low, high, width, to + lane_pad);
+        }
+        for (const std::uint32_t c : precise_.channels) {
+            combine(kernels, input_, c, row, high);
+            kernels.to_rest(high, width, rest);
+            kernels.to_pairs(rest, high, width, to + lane_pad);
+            to += lanes_;
+        }
+    }
+
+    /// Units of a row besides layer.units.
+    [[nodiscard]] std::size_t extra(const PackedLayer& layer) const { return layer.pairs ? precise_.channels.size() : 0; }
+
+    const PackedChain& chain_;
+    const Precise& precise_;
+    const Input& input_;
+    std::uint8_t* out_;
+    float low_, high_;
+    std::size_t groups_, lanes_, planes_;
+    std::vector<Window> windows_;       ///< the input rows of each layer that are held
+    std::vector<std::size_t> heights_;  ///< of each layer's input
+    Floats picture_row_, scratch_;
+    std::vector<Tap> taps_;
+};
+
+Status check(const PackedChain& chain, const Input& input, float low, float high) {
+    if (input.height < 1 || input.height > max_side || input.width < 1 || input.width > max_side)
+        return invalid_argument("a tensor extent out of range");
+    if (!(low >= 0 && low <= high && high <= 255)) return invalid_argument("limits outside 0..255");
+    const std::size_t channels = chain.layers.front().in;
+    bool fits = !input.terms.empty() && input.offset.size() == channels;
+    for (const Term& term : input.terms)
+        fits = fits && term.scale.size() == channels && (term.floats == nullptr) != (term.integers == nullptr);
+    if (!fits) return invalid_argument("terms that do not fit the chain");
+    for (const PackedLayer& layer : chain.layers)
+        if (2 * layer.units * layer.out_phases() * (input.width + 3 * lane_pad) > max_window_floats)
+            return {Code::limit, "the picture is too wide for the native kernels; decode it in tiles"};
+    return {};
+}
+
+}  // namespace
+
+Status run(const PackedChain& chain, const Input& input, float low, float high, unsigned threads, std::uint8_t* out) {
+    NICRT_RETURN_IF_ERROR(check(chain, input, low, high));
+    const std::size_t stripes = std::clamp<std::size_t>(threads, 1, input.height);
+    Precise precise;
+    if (!chain.energy.empty()) precise = precise_weights(chain, largest_channels(chain, input));
+    return parallel_for(stripes, threads, [&](std::size_t i) {
+        Stripe stripe(chain, precise, input, out, low, high);
+        stripe.run(input.height * i / stripes, input.height * (i + 1) / stripes);
+        return Status();
+    });
+}
+
+}  // namespace nicrt::native

@@ -1,0 +1,301 @@
+"""Export of the spatially scalable family (COMPASS): its graphs, tables and programs.
+
+The picture that one layer hands to the next (`prev`) is made by float graphs. Another device's may differ by float
+rounding: a table index never hangs on it, since indices come from z alone, so a difference moves pixels only, and does
+not grow from layer to layer by more than interpolation does. But the encoder's residual is what these graphs left over:
+other weights in them would add a prediction to a residual that was not made for it. So they are `in_loop`, and a file
+names them in its symbol id; what only shows a picture stands in its picture id.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nicrt.runtime.errors import UnsupportedError
+from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoint, Run, Stage
+from nicrt.runtime.plan import MAX_SIDE
+
+from .bundle import BundleSource, GraphSource, exact_graph, float_digest
+from .exact import DZ_RANGE, SKIP_RANGE, STEP_RANGE, lower_hyper_synthesis
+from .implicit import Bicubic, Features, Filter
+from .layers import Dequantise, Quantise, to_bytes
+from .lowering import draw, lower_scales
+from .mean_scale import Analysis
+from .models.compass import FEATURES, RESIDUAL_OFFSET, Compass
+from .models.entropy import DZ_DEFAULT, LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN, FactorizedPrior
+from .models.mean_scale import ALIGN, HYPER_STRIDE, LATENT_STRIDE, Z_LIMIT, MeanScale
+from .tables import Floats, TableSet, by_channel_and_step, by_scale, gaussian, with_outliers
+
+CHANNELS, LATENTS = 128, 192
+TILE = 512
+MAX_LAYERS = 15
+BASE_SCALE, LAYER_SCALES = 0.25, [0.5, 1.0]
+"""Sizes by default: the factors of 2 at the upper end of what the layers were trained for (1.2 to 2)."""
+BANDS = 32
+"""Rows of a band of the filter: 200 MB of workspace at a width of 1920."""
+WORST_STEP, BEST_STEP = 64, -64
+SKIP = 0
+
+_PICTURE = Port("float32", [1, 3, "64h", "64w"])
+_ANY_PICTURE = Port("float32", [1, 3, "a", "b"])
+_BELOW = {"x": _ANY_PICTURE}
+_OUTPUT = {"rows": Port("int32", ["r"]), "cols": Port("int32", ["c"]), "size": Port("int32", [2])}
+_BAND = {"pred": Port("float32", [1, 3, "r", "c"])}
+_LATENT = Port("float32", [1, LATENTS, "4h", "4w"])
+_SYMBOLS = Port("int32", [1, LATENTS, "4h", "4w"])
+_Z = Port("int32", [1, CHANNELS, "h", "w"], (-Z_LIMIT, Z_LIMIT))
+_INDEX = Port("uint8", [1, LATENTS, "4h", "4w"])
+_STEP = Port("int32", [1], STEP_RANGE)
+_SKIP = Port("int32", [1], SKIP_RANGE)
+_DZ = Port("int32", [1], DZ_RANGE)
+_HYPER = {"z": _Z, "step": _STEP, "skip": _SKIP, "dz": _DZ}
+_SIZE = Port("int32", [2])
+
+
+def crop(x: Tensor, size: Tensor) -> Tensor:
+    """float32 [1, 3, h, w] → its upper left part of `size` (int32 [2]: height, width), clamped to [0, 1]."""
+    height, width = cast(int, size[0].item()), cast(int, size[1].item())  # symbols, while tracing
+    for extent, whole in ((height, x.shape[2]), (width, x.shape[3])):
+        torch._check(extent >= 1)
+        torch._check(extent <= whole)
+    return x.clamp(0, 1).narrow(2, 0, height).narrow(3, 0, width)
+
+
+class ResidualAnalysis(Analysis):
+    """As `Analysis`, of what the prediction (float32, as the picture) leaves of it."""
+
+    def forward(self, x: Tensor, pred: Tensor, dz: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return super().forward(x - pred + RESIDUAL_OFFSET, dz)
+
+
+class BaseSynthesis(nn.Module):
+    """Symbols int32 and mean float32 [1, 192, 4h, 4w], step int32 [1], size int32 [2] → picture float32 [1, 3, *size]
+    in [0, 1]."""
+
+    def __init__(self, model: MeanScale) -> None:
+        super().__init__()
+        self.dequantise = Dequantise()
+        self.g_s = model.g_s
+
+    def forward(self, y: Tensor, mean: Tensor, step: Tensor, size: Tensor) -> Tensor:
+        return crop(self.g_s(self.dequantise(y, mean, step)), size)
+
+
+class ResidualSynthesis(BaseSynthesis):
+    """As `BaseSynthesis`, on top of the prediction float32 [1, 3, 64h, 64w]."""
+
+    def forward(  # type: ignore[override]
+        self, y: Tensor, mean: Tensor, pred: Tensor, step: Tensor, size: Tensor
+    ) -> Tensor:
+        residual = self.g_s(self.dequantise(y, mean, step)) - RESIDUAL_OFFSET
+        return crop(pred + residual, size)
+
+
+class Show(nn.Module):
+    """Picture float32 [1, 3, a, b] in [0, 1] → uint8 [1, a, b, 3]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return to_bytes(x * 255 + 0.5)
+
+
+def source(weights: Mapping[str, Tensor]) -> BundleSource:
+    """Checkpoint (the base codec's weights under `base.`) → everything that the bundle is written from."""
+    if not any(name.startswith("base.") for name in weights):
+        raise UnsupportedError("the layers need the codec of the base layer: give its checkpoint too (--base)")
+    model = Compass()
+    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    model.eval().requires_grad_(False)
+    worst: dict[str, int | list[int]] = {"base_step": WORST_STEP, "step": [WORST_STEP] * MAX_LAYERS}
+    best: dict[str, int | list[int]] = {"base_step": BEST_STEP, "step": [BEST_STEP] * MAX_LAYERS}
+    return BundleSource(
+        name="compass",
+        summary="spatially scalable: a base and up to 15 layers of any size, predicted by a local implicit filter",
+        unit=ALIGN,
+        graphs=[*_base_graphs(model.base), *_layer_graphs(model)],
+        tables=_tables(model),
+        programs={"compass": _program(implicit=True), "bicubic": _program(implicit=False)},
+        quality=[QualityPoint(0.0, "compass", worst), QualityPoint(100.0, "compass", best)],
+    )
+
+
+def _in_loop(
+    name: str,
+    kind: str,
+    module: nn.Module,
+    inputs: dict[str, Port],
+    outputs: dict[str, Port],
+    unit: int | None = None,
+) -> GraphSource:
+    return GraphSource(name, module, inputs, outputs, float_digest(kind, module), in_loop=True, unit=unit)
+
+
+def _base_graphs(model: MeanScale) -> list[GraphSource]:
+    analysis = Analysis(model)
+    samples = draw(model.h_s, model.prior, model.channels, Z_LIMIT, means=True)
+    network, cost = lower_scales(model.h_s, samples, Z_LIMIT, means=True)
+    hyper = exact_graph("base_hyper", network, _HYPER, {"index": _INDEX, "mean": _LATENT})
+    return [
+        GraphSource(
+            "base_analysis",
+            analysis,
+            {"x": _PICTURE, "dz": _DZ},
+            {"v": _LATENT, "z": _Z},
+            float_digest("hyperprior analysis 1", analysis),
+            encoder=True,
+        ),
+        replace(hyper, summary=f"{hyper.summary}; {cost}"),
+        _in_loop(
+            "base_synthesis",
+            "compass base synthesis 1",
+            BaseSynthesis(model),
+            {"y": _SYMBOLS, "mean": _LATENT, "step": _STEP, "size": _SIZE},
+            {"picture": _ANY_PICTURE},
+        ),
+    ]
+
+
+def _layer_graphs(model: Compass) -> list[GraphSource]:
+    analysis, quantise, show = ResidualAnalysis(model.residual), Quantise(), Show()
+    features = Port("float32", [1, FEATURES, "a", "b"])
+    return [
+        _in_loop("features", "compass features 1", Features(model.liff), _BELOW, {"features": features}, unit=1),
+        _in_loop(
+            "filter",
+            "compass filter 1",
+            Filter(model.liff),
+            {**_BELOW, "features": features, **_OUTPUT},
+            _BAND,
+            unit=1,
+        ),
+        _in_loop("bicubic", "bicubic 1", Bicubic(), {**_BELOW, **_OUTPUT}, _BAND, unit=1),
+        GraphSource(
+            "residual_analysis",
+            analysis,
+            {"x": _PICTURE, "pred": _PICTURE, "dz": _DZ},
+            {"v": _LATENT, "z": _Z},
+            float_digest("compass residual analysis 1", analysis),
+            encoder=True,
+        ),
+        exact_graph(
+            "residual_hyper",
+            lower_hyper_synthesis(model.residual.h_s, Z_LIMIT),
+            _HYPER,
+            {"index": _INDEX, "mean": _LATENT},
+        ),
+        GraphSource(
+            "quantise",
+            quantise,
+            {"v": _LATENT, "mean": _LATENT, "step": _STEP},
+            {"y": _SYMBOLS},
+            float_digest("quantise 1", quantise),
+            encoder=True,
+        ),
+        _in_loop(
+            "residual_synthesis",
+            "compass residual synthesis 1",
+            ResidualSynthesis(model.residual),
+            {"y": _SYMBOLS, "mean": _LATENT, "pred": _PICTURE, "step": _STEP, "size": _SIZE},
+            {"picture": _ANY_PICTURE},
+        ),
+        GraphSource(
+            "show",
+            show,
+            _BELOW,
+            {"picture": Port("uint8", [1, "a", "b", 3])},
+            float_digest("compass show 1", show),
+            unit=1,
+        ),
+    ]
+
+
+def _tables(model: Compass) -> dict[str, TableSet]:
+    def z(prior: FactorizedPrior) -> TableSet:
+        def logits(values: Floats) -> Floats:
+            return prior.logits(torch.from_numpy(np.array(values))).numpy()
+
+        return by_channel_and_step(logits, CHANNELS)
+
+    scales = [SCALE_MIN * math.exp(LOG_SCALE_STEP * index) for index in range(SCALE_COUNT)]
+    return {
+        "base_z": z(model.base.prior),
+        "residual_z": z(model.residual.prior),
+        "y": TableSet(by_scale(with_outliers(gaussian), scales)),
+    }
+
+
+def _program(*, implicit: bool) -> Program:
+    return Program(
+        parameters=[
+            Parameter("base", 1, MAX_SIDE, default=1, scales=[BASE_SCALE], length=1),
+            Parameter("layers", 1, MAX_SIDE, default=1, scales=LAYER_SCALES),
+            Parameter("base_step", *STEP_RANGE, default=0),
+            Parameter("step", *STEP_RANGE, default=0, length=MAX_LAYERS),
+            Parameter("skip", *SKIP_RANGE, default=SKIP),
+            Parameter("dz", *DZ_RANGE, default=DZ_DEFAULT),
+        ],
+        stages=[_base_stage(), _layer_stage(implicit)],
+    )
+
+
+_SHOW = Run("show", {"x": "prev"}, {"picture": "picture"})
+
+
+def _coded(codec: str, step: str) -> list[Entropy | Run]:
+    """Code z, then y by the indices that z gives."""
+    return [
+        Entropy("z", CHANNELS, HYPER_STRIDE, f"{codec}_z", by="channel", set="dz"),
+        Run(
+            f"{codec}_hyper",
+            {"z": "z", "step": step, "skip": "$skip", "dz": "$dz"},
+            {"index": "index", "mean": "mean"},
+        ),
+        Run("quantise", {"v": "v", "mean": "mean", "step": step}, {"y": "y"}, enc=True),
+        Entropy("y", LATENTS, LATENT_STRIDE, "y", by="index"),
+    ]
+
+
+def _base_stage() -> Stage:
+    step = "$base_step"
+    return Stage(
+        align=ALIGN,
+        tile=TILE,
+        each="base",
+        steps=[
+            Run("base_analysis", {"x": "@x", "dz": "$dz"}, {"v": "v", "z": "z"}, enc=True),
+            *_coded("base", step),
+            Run("base_synthesis", {"y": "y", "mean": "mean", "step": step, "size": "@size"}, {"picture": "prev"}),
+        ],
+        show=_SHOW,
+    )
+
+
+def _layer_stage(implicit: bool) -> Stage:
+    step = "$step[i]"
+    place = {"x": "prev", "rows": "@rows", "cols": "@cols", "size": "@size"}
+    predict = [
+        Run("features", {"x": "prev"}, {"features": "features"}),
+        Run("filter", {**place, "features": "features"}, {"pred": "pred"}, bands=BANDS),
+    ]
+    return Stage(
+        align=ALIGN,
+        tile=TILE,
+        each="layers",
+        steps=[
+            *(predict if implicit else [Run("bicubic", place, {"pred": "pred"}, bands=BANDS)]),
+            Run("residual_analysis", {"x": "@x", "pred": "pred", "dz": "$dz"}, {"v": "v", "z": "z"}, enc=True),
+            *_coded("residual", step),
+            Run(
+                "residual_synthesis",
+                {"y": "y", "mean": "mean", "pred": "pred", "step": step, "size": "@size"},
+                {"picture": "prev"},
+            ),
+        ],
+        show=_SHOW,
+    )

@@ -1,0 +1,384 @@
+"""Export of the flow family: its graphs, tables and program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoint, Run, Stage
+
+from .bundle import BundleSource, GraphSource, float_digest
+from .exact import SKIP_RANGE
+from .layers import Dequantise, to_bytes
+from .models.entropy import FactorizedPrior
+from .models.flow import UNIT, Z0, Z0_STRIDE, Z1, Z1_STRIDE, Z2, Z2_STRIDE, Flow
+from .tables import Distribution, Floats, Table, TableSet, build
+from .transmitted import (
+    CLASSES,
+    Activity,
+    Arrays,
+    ClassModel,
+    Layout,
+    Pick,
+    Spread,
+    activity_digest,
+    activity_reference,
+    scale_tables,
+    spread_reference,
+)
+
+ALIGN, TILE = 16, 512
+SYMBOLS = (-(2**15), 2**15 - 1)
+
+STEPS_PER_OCTAVE, UNIT_STEP, Z0_STEPS = 4, 16, 41
+"""z0's table sets: set d has the step 2^((d - UNIT_STEP) / 4), from 1/16 to 64."""
+STEP_RANGE = (-256, 320)
+"""step1 and step2 in eighths of a table step: from 1/51 to 138."""
+
+# How z1 and z2 share classes, in blocks of 16 and 8 pixels. Offsets and classes were fitted on photographs at steps
+# from 1/4 to 8.
+LAYOUT1 = Layout(
+    groups=((3, 10, 11), (0, 1, 2, 4, 5, 6, 7, 8, 9)),
+    offsets=(0, -1, 0, 3, -2, -2, -2, 0, -1, -2, 3, 4),
+    block=4,
+    patterns=np.ones((1, 4, 4), np.bool_),
+)
+_CHECKERS = (np.indices((4, 4)).sum(0) % 2).astype(np.bool_)
+LAYOUT2 = Layout(
+    groups=(tuple(range(Z2)),), offsets=(-1, 5, -1, 1, -1, -2), block=4, patterns=np.stack([~_CHECKERS, _CHECKERS])
+)
+CLASSES1 = (
+    ClassModel(-4.7069, -0.0725, 0.0297, -0.2137, 0.0072),
+    ClassModel(-6.2485, 0.1094, 0.025, 0.021, -0.0142),
+)
+CLASSES2 = (ClassModel(-0.5627, 0.4214, 0.0133, -0.8891, -0.008),)
+
+Z0_OFFSETS = dict.fromkeys((0, 16), -2) | dict.fromkeys((11, 15, 18, 23, 33, 37, 43), -1)
+Z0_OFFSETS |= dict.fromkeys((3, 7, 14, 19, 21, 31), 1)
+"""Sets by which the step of a channel of z0 differs from the others': -2 times the binary logarithm of how much the
+synthesis amplifies its squared errors, relative to the others', measured on photographs. On Kodak crops that gives
+0.27 dB at step 8 and 0.07 dB at step 2, at equal rate."""
+
+_PICTURE = Port("uint8", [1, "16h", "16w", 3])
+_Y0 = Port("int32", [1, Z0, "2h", "2w"], SYMBOLS)
+_Y1 = Port("int32", [1, Z1, "4h", "4w"], SYMBOLS)
+_Y2 = Port("int32", [1, Z2, "8h", "8w"], SYMBOLS)
+_H1 = Port("float32", [1, Z1, "4h", "4w"])
+_H0 = Port("float32", [1, Z2, "8h", "8w"])
+_X1 = Port("uint8", [1, Z1, "4h", "4w"])
+_X2 = Port("uint8", [1, Z2, "8h", "8w"])
+_T1 = Port("int32", [1, len(LAYOUT1.groups), "h", "w"], (0, CLASSES - 1))
+_T2 = Port("int32", [1, len(LAYOUT2.groups), "2h", "2w"], (0, CLASSES - 1))
+_D0 = Port("int32", [Z0], (0, Z0_STEPS - 1))
+_STEP = Port("int32", [1], STEP_RANGE)
+_SKIP = Port("int32", [1], SKIP_RANGE)
+
+
+def z0_steps(d0: Tensor) -> Tensor:
+    """Steps of z0's channels: int32 [48] → float32 [1, 48, 1, 1]."""
+    return torch.exp2((d0.float() - UNIT_STEP) / STEPS_PER_OCTAVE)[None, :, None, None]
+
+
+class _Level(nn.Module):
+    """Level `number` of the synthesis of a flow: what `Flow.join` does, with its permutations as constants."""
+
+    def __init__(self, model: Flow, number: int) -> None:
+        super().__init__()
+        self.couplings = cast(nn.ModuleList, model.t[number])
+        inverse = torch.argsort(cast(Tensor, getattr(model, f"perm{number}")), dim=1)
+        self.register_buffer("inverse", inverse)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for number in reversed(range(len(self.couplings))):
+            a, b = x.chunk(2, 1)
+            x = torch.cat([a, b - UNIT * self.couplings[number](a / UNIT)], 1)
+            x = x.index_select(1, self.inverse[number])
+        return nn.functional.pixel_shuffle(x, 2)
+
+
+class _Mean(nn.Module):
+    """Conditional mean of the half that a level gave away: the first half of `phi`'s outputs."""
+
+    def __init__(self, model: Flow, number: int) -> None:
+        super().__init__()
+        self.network = model.phi[number]
+
+    def forward(self, h: Tensor) -> Tensor:
+        return UNIT * self.network(h / UNIT).chunk(2, 1)[0]
+
+
+class Analyse(nn.Module):
+    """Picture float32 [1, 3, 16h, 16w], d0 int32 [48] → y0 int32, v1 and v2 float32 (z1 and z2)."""
+
+    def __init__(self, model: Flow) -> None:
+        super().__init__()
+        self.couplings = model.t
+        self.orders = [_after_gathering(cast(Tensor, getattr(model, f"perm{level}"))) for level in range(len(model.t))]
+
+    def _split(self, x: Tensor, level: int) -> Tensor:
+        x = torch.cat([x[:, :, row::2, column::2] for row in range(2) for column in range(2)], 1)
+        for coupling, order in zip(self.couplings[level], self.orders[level], strict=True):
+            a, b = x.index_select(1, order).chunk(2, 1)
+            x = torch.cat([a, b + UNIT * coupling(a / UNIT)], 1)
+        return x
+
+    def forward(self, x: Tensor, d0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h0, v2 = self._split(2 * UNIT * (x - 0.5), 0).chunk(2, 1)
+        h1, v1 = self._split(h0, 1).chunk(2, 1)
+        y0 = torch.round(self._split(h1, 2) / z0_steps(d0))
+        return y0.clamp(*SYMBOLS).to(torch.int32), v1, v2
+
+
+def _after_gathering(orders: Tensor) -> Tensor:
+    """Orders of a level's couplings, int64 [couplings, 4c], whose first reads the four phases of a picture one after
+    another (channel phase * c + i) in place of `pixel_unshuffle`'s channels (4 i + phase)."""
+    first = orders[0]
+    return torch.cat([(first % 4 * (len(first) // 4) + first // 4)[None], orders[1:]])
+
+
+class Level2(nn.Module):
+    """y0 int32 [1, 48, 2h, 2w], d0 int32 [48] → h1 and the mean of z1."""
+
+    def __init__(self, model: Flow) -> None:
+        super().__init__()
+        self.level, self.mean = _Level(model, 2), _Mean(model, 1)
+
+    def forward(self, y0: Tensor, d0: Tensor) -> tuple[Tensor, Tensor]:
+        h1 = self.level(y0.float() * z0_steps(d0))
+        return h1, self.mean(h1)
+
+
+class Level1(nn.Module):
+    """y1 int32, h1, mean1 float32 [1, 12, 4h, 4w], step1 int32 [1] → h0, the mean of z2, and no symbols of
+    z2: zeros."""
+
+    def __init__(self, model: Flow) -> None:
+        super().__init__()
+        self.level, self.mean, self.dequantise = _Level(model, 1), _Mean(model, 0), Dequantise()
+
+    def forward(self, y1: Tensor, h1: Tensor, mean1: Tensor, step1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h0 = self.level(torch.cat([h1, self.dequantise(y1, mean1, step1)], 1))
+        return h0, self.mean(h0), torch.zeros_like(h0, dtype=torch.int32)
+
+
+class Level0(nn.Module):
+    """Symbols ya and yb int32 of the two halves of z2 (zeros where there are none), h0 and mean2 float32 [1, 6, 8h,
+    8w], step2 int32 [1] → picture uint8 [1, 16h, 16w, 3]."""
+
+    def __init__(self, model: Flow) -> None:
+        super().__init__()
+        self.level, self.dequantise = _Level(model, 0), Dequantise()
+
+    def forward(self, ya: Tensor, yb: Tensor, h0: Tensor, mean2: Tensor, step2: Tensor) -> Tensor:
+        return _to_bytes(self.level(torch.cat([h0, self.dequantise(ya + yb, mean2, step2)], 1)))
+
+
+class Fill1(nn.Module):
+    """h1 and mean1 float32 [1, 12, 4h, 4w] → picture uint8 [1, 16h, 16w, 3], z1 and z2 being their means."""
+
+    def __init__(self, model: Flow) -> None:
+        super().__init__()
+        self.level1, self.mean, self.level0 = _Level(model, 1), _Mean(model, 0), _Level(model, 0)
+
+    def forward(self, h1: Tensor, mean1: Tensor) -> Tensor:
+        h0 = self.level1(torch.cat([h1, mean1], 1))
+        return _to_bytes(self.level0(torch.cat([h0, self.mean(h0)], 1)))
+
+
+def _to_bytes(latents: Tensor) -> Tensor:
+    """Picture in latent units → bytes."""
+    return to_bytes(latents * (255 / (2 * UNIT)) + (127.5 + 0.5))
+
+
+def source(weights: Mapping[str, Tensor]) -> BundleSource:
+    """Checkpoint → everything that the bundle is written from."""
+    model = Flow()
+    model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in weights.items()})
+    model.eval().requires_grad_(False)
+    tables = scale_tables()
+    return BundleSource(
+        name="flow",
+        summary="normalising flow: three levels that decode one by one, from low rate to near lossless",
+        unit=ALIGN,
+        graphs=[*_float_graphs(model), *_encoder_graphs(model, tables), *_exact_graphs()],
+        tables={
+            "z0": _z0_tables(model.prior),
+            "y": TableSet(tables),
+            "t1": TableSet([table for classes in CLASSES1 for table in classes.tables()]),
+            "t2": TableSet([table for classes in CLASSES2 for table in classes.tables()]),
+        },
+        programs={"flow": _program()},
+        quality=[
+            _quality(0.0, d0=34, level_step=225, skip=10, stagger=1),
+            _quality(70.0, d0=13, level_step=-34, skip=8, stagger=2),
+            _quality(100.0, d0=4, level_step=-135, skip=0),
+        ],
+    )
+
+
+def _float_graphs(model: Flow) -> list[GraphSource]:
+    def graph(
+        name: str, module: nn.Module, inputs: dict[str, Port], outputs: dict[str, Port], *, in_loop: bool
+    ) -> GraphSource:
+        return GraphSource(name, module, inputs, outputs, float_digest(f"flow {name} 1", module), in_loop=in_loop)
+
+    upper = {"h1": _H1, "mean1": _H1}
+    lower = {"h0": _H0, "mean2": _H0}
+    return [
+        graph("level2", Level2(model), {"y0": _Y0, "d0": _D0}, upper, in_loop=True),
+        graph("level1", Level1(model), {"y1": _Y1, **upper, "step1": _STEP}, {**lower, "none": _Y2}, in_loop=True),
+        graph(
+            "level0",
+            Level0(model),
+            {"ya": _Y2, "yb": _Y2, **lower, "step2": _STEP},
+            {"picture": _PICTURE},
+            in_loop=False,
+        ),
+        graph("fill1", Fill1(model), upper, {"picture": _PICTURE}, in_loop=False),
+    ]
+
+
+def _encoder_graphs(model: Flow, tables: list[Table]) -> list[GraphSource]:
+    def graph(name: str, module: nn.Module, inputs: dict[str, Port], outputs: dict[str, Port]) -> GraphSource:
+        return GraphSource(name, module, inputs, outputs, float_digest(f"flow {name} 1", module), encoder=True)
+
+    x = Port("float32", [1, 3, "16h", "16w"])
+    controls = {"step": _STEP, "skip": _SKIP}
+    return [
+        graph("analyse", Analyse(model), {"x": x, "d0": _D0}, {"y0": _Y0, "v1": _H1, "v2": _H0}),
+        graph("pick1", Pick(LAYOUT1, tables), {"v": _H1, "mean": _H1, **controls}, {"y": _Y1, "t": _T1}),
+        graph("pick2", Pick(LAYOUT2, tables), {"v": _H0, "mean": _H0, **controls}, {"ya": _Y2, "yb": _Y2, "t": _T2}),
+    ]
+
+
+def _exact_graphs() -> list[GraphSource]:
+    return [
+        _activity("activity0", _Y0, Port("uint8", [1, len(LAYOUT1.groups), "h", "w"]), len(LAYOUT1.groups)),
+        _activity("activity1", _Y1, Port("uint8", [1, len(LAYOUT2.groups), "2h", "2w"]), len(LAYOUT2.groups)),
+        _spread("spread1", LAYOUT1, _T1, {"x": _X1}),
+        _spread("spread2", LAYOUT2, _T2, {"xa": _X2, "xb": _X2}),
+    ]
+
+
+def _activity(name: str, symbols: Port, context: Port, groups: int) -> GraphSource:
+    """Sums over 2 x 2 places; 48 channels of int16 stay below 2^23."""
+
+    def reference(values: Arrays) -> Arrays:
+        return {"context": activity_reference(values["y"].astype(np.int32), 2, groups)}
+
+    return GraphSource(
+        name, Activity(2, groups), {"y": symbols}, {"context": context}, activity_digest(2, groups), reference=reference
+    )
+
+
+def _spread(name: str, layout: Layout, classes: Port, outputs: dict[str, Port]) -> GraphSource:
+    def reference(values: Arrays) -> Arrays:
+        indices = spread_reference(layout, values["t"].astype(np.int32), int(values["skip"][0]))
+        return dict(zip(outputs, indices, strict=True))
+
+    return GraphSource(
+        name, Spread(layout), {"t": classes, "skip": _SKIP}, outputs, layout.digest(), reference=reference
+    )
+
+
+def _channel(prior: FactorizedPrior, number: int) -> FactorizedPrior:
+    """The prior of one channel alone."""
+    single = FactorizedPrior(1)
+    single.load_state_dict({name: values[number : number + 1] for name, values in prior.state_dict().items()})
+    return single.requires_grad_(False)
+
+
+def _z0_tables(prior: FactorizedPrior) -> TableSet:
+    """The prior of each channel on bins of each step."""
+
+    def table(channel: FactorizedPrior, step: float) -> Table:
+        def share(x: Floats, sign: float) -> Floats:
+            logits = channel.logits(torch.from_numpy(np.array(x * step))[None])[0]
+            return torch.sigmoid(sign * logits).numpy()
+
+        return build(Distribution(lambda x: share(x, 1.0), lambda x: share(x, -1.0)))
+
+    steps = [float(2 ** ((d - UNIT_STEP) / STEPS_PER_OCTAVE)) for d in range(Z0_STEPS)]
+    channels = [_channel(prior, number) for number in range(Z0)]
+    tables = [table(channel, step) for step in steps for channel in channels]
+    return TableSet(tables, np.arange(len(tables), dtype=np.int32).reshape(Z0_STEPS, Z0))
+
+
+def _quality(number: float, d0: int, level_step: int, skip: int, stagger: int = 0) -> QualityPoint:
+    """z0's steps around set `d0`: finer where errors weigh more. `stagger` moves some channels by one set, so that
+    between two points they do not all change at once."""
+    sets = [d0 + Z0_OFFSETS.get(channel, 0) + (channel & stagger > 0) for channel in range(Z0)]
+    return QualityPoint(number, "flow", {"d0": sets, "step1": level_step, "step2": level_step, "skip": skip})
+
+
+def _program() -> Program:
+    """Stage 1: z0. 2: z1. 3 and 4: the two halves of z2, in a checkerboard. Each shows the picture that there is so
+    far, the rest being conditional means."""
+    return Program(
+        parameters=[
+            Parameter("d0", 0, Z0_STEPS - 1, default=UNIT_STEP, length=Z0),
+            Parameter("step1", *STEP_RANGE, default=0),
+            Parameter("step2", *STEP_RANGE, default=0),
+            Parameter("skip", *SKIP_RANGE, default=8),
+        ],
+        stages=[_stage0(), _stage1(), *_stages2()],
+    )
+
+
+def _stage0() -> Stage:
+    return Stage(
+        align=ALIGN,
+        tile=TILE,
+        steps=[
+            Run("analyse", {"x": "@x", "d0": "$d0"}, {"y0": "y0", "v1": "v1", "v2": "v2"}, enc=True),
+            Entropy("y0", Z0, Z0_STRIDE, "z0", by="channel", set="d0"),
+            Run("level2", {"y0": "y0", "d0": "$d0"}, {"h1": "h1", "mean1": "mean1"}),
+        ],
+        show=Run("fill1", {"h1": "h1", "mean1": "mean1"}, {"picture": "picture"}),
+    )
+
+
+def _pick(number: int, outputs: dict[str, str]) -> Run:
+    inputs = {"v": f"v{number}", "mean": f"mean{number}", "step": f"$step{number}", "skip": "$skip"}
+    return Run(f"pick{number}", inputs, outputs, enc=True)
+
+
+def _show(first: str, second: str) -> Run:
+    inputs = {"ya": first, "yb": second, "h0": "h0", "mean2": "mean2", "step2": "$step2"}
+    return Run("level0", inputs, {"picture": "picture"})
+
+
+def _stage1() -> Stage:
+    level1 = {"y1": "y1", "h1": "h1", "mean1": "mean1", "step1": "$step1"}
+    return Stage(
+        align=ALIGN,
+        tile=TILE,
+        steps=[
+            _pick(1, {"y": "y1", "t": "t1"}),
+            Run("activity0", {"y": "y0"}, {"context": "context1"}),
+            Entropy("t1", len(LAYOUT1.groups), LAYOUT1.block * Z1_STRIDE, "t1", by="context1"),
+            Run("spread1", {"t": "t1", "skip": "$skip"}, {"x": "x1"}),
+            Entropy("y1", Z1, Z1_STRIDE, "y", by="x1"),
+            Run("level1", level1, {"h0": "h0", "mean2": "mean2", "none": "none"}),
+        ],
+        show=_show("none", "none"),
+    )
+
+
+def _stages2() -> list[Stage]:
+    half: list[Entropy | Run] = [
+        _pick(2, {"ya": "ya", "yb": "yb", "t": "t2"}),
+        Run("activity1", {"y": "y1"}, {"context": "context2"}),
+        Entropy("t2", len(LAYOUT2.groups), LAYOUT2.block * Z2_STRIDE, "t2", by="context2"),
+        Run("spread2", {"t": "t2", "skip": "$skip"}, {"xa": "xa", "xb": "xb"}),
+        Entropy("ya", Z2, Z2_STRIDE, "y", by="xa"),
+    ]
+    rest: list[Entropy | Run] = [Entropy("yb", Z2, Z2_STRIDE, "y", by="xb")]
+    return [
+        Stage(align=ALIGN, tile=TILE, steps=half, show=_show("ya", "none")),
+        Stage(align=ALIGN, tile=TILE, steps=rest, show=_show("ya", "yb")),
+    ]

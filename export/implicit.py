@@ -1,0 +1,123 @@
+"""Graphs that enlarge a picture to any size: bicubic interpolation and COMPASS's local implicit filter.
+
+Which input pixels an output pixel reads comes from integers (never Resize or GridSample, whose rounding differs between
+runtimes), so that every device reads the same ones. Output rows and columns are given by number: any band of rows can
+be made alone, and numbers beyond the picture repeat its last row or column.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .models.compass import FEATURES, HIDDEN, ImplicitFilter
+
+CUBIC = -0.75
+"""Coefficient a of the bicubic kernel (Keys 1981), as PyTorch has it."""
+
+
+def _doubled_centres(numbers: Tensor, outputs: Tensor, inputs: int) -> Tensor:
+    """(2i + 1) * inputs for output rows i (int32 [n], clamped to `outputs` - 1), int64: the doubled centre of the row,
+    in units of 1 / `outputs` input rows. int32 would overflow from 2^15 rows on."""
+    return (2 * torch.minimum(numbers, outputs - 1).long() + 1) * inputs
+
+
+def nearest(numbers: Tensor, outputs: Tensor, inputs: int) -> tuple[Tensor, Tensor]:
+    """Output rows (int32 [n]) of `outputs` (int32 []) over `inputs` rows → the input row that holds the centre of each,
+    int64 [n], and twice the distance between the centres, float32 [n] in -1 .. 1."""
+    centres, size = _doubled_centres(numbers, outputs, inputs), outputs.long()
+    return centres // (2 * size), (centres % (2 * size) - size).float() / size.float()
+
+
+def cubic(numbers: Tensor, outputs: Tensor, inputs: int) -> tuple[Tensor, Tensor]:
+    """As `nearest` → the four input rows of each output row, int64 [4, n], clamped to the picture, and their weights,
+    float32 [4, n]: Keys' kernel at the distances t + 1, t, 1 - t, 2 - t, where t is the fraction of the centre."""
+    size = outputs.long()
+    above = _doubled_centres(numbers, outputs, inputs) + size  # from the centre of row -1 on: never negative
+    t = (above % (2 * size)).float() / (2 * size).float()
+    taps = (above // (2 * size) + torch.arange(-2, 2)[:, None]).clamp(min=0).clamp(max=inputs - 1)
+    return taps, torch.stack([_far(t + 1), _near(t), _near(1 - t), _far(2 - t)])
+
+
+def _near(x: Tensor) -> Tensor:
+    return ((CUBIC + 2) * x - (CUBIC + 3)) * x * x + 1
+
+
+def _far(x: Tensor) -> Tensor:
+    return ((CUBIC * x - 5 * CUBIC) * x + 8 * CUBIC) * x - 4 * CUBIC
+
+
+def _sum(parts: list[Tensor]) -> Tensor:
+    return parts[0] + parts[1] + parts[2] + parts[3]
+
+
+class Bicubic(nn.Module):
+    """Picture float32 [1, 3, h, w], numbers of rows int32 [r] and columns int32 [c], size int32 [2] of the whole output
+    → those rows and columns of it, float32 [1, 3, r, c]."""
+
+    def forward(self, x: Tensor, rows: Tensor, cols: Tensor, size: Tensor) -> Tensor:
+        taps, weights = cubic(rows, size[0], x.shape[2])
+        down = _sum([x.index_select(2, taps[i]) * weights[i][:, None] for i in range(4)])
+        taps, weights = cubic(cols, size[1], x.shape[3])
+        return _sum([down.index_select(3, taps[i]) * weights[i] for i in range(4)])
+
+
+class Features(nn.Module):
+    """Picture float32 [1, 3, h, w] → features [1, FEATURES, h, w]."""
+
+    def __init__(self, model: ImplicitFilter) -> None:
+        super().__init__()
+        self.head, self.body, self.tail = model.head, model.body, model.tail
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ImplicitFilter.features(cast(ImplicitFilter, self), x)
+
+
+class Filter(nn.Module):
+    """The filter in a form that costs less, equal but for the order of float additions.
+
+    With p the 3 x 3 features around a place, u = W1 p + b1 + (place in the cell) goes through two layers to h, and the
+    output is p . (W3 h + b3). Both W1 p and p . W3, p . b3 depend on the cell alone: one 3 x 3 convolution of
+    the features gives them. Per output pixel remain a HIDDEN x HIDDEN layer and three scalar products with h, where the
+    model computes three filters of 9 * FEATURES taps. The convolution runs on the input's rows that a band reads,
+    once for each output row, at the input's width.
+    """
+
+    def __init__(self, model: ImplicitFilter) -> None:
+        super().__init__()
+        first, second, last = (cast(nn.Conv2d, model.mlp[number]) for number in (0, 2, 4))
+        patch = FEATURES * 9
+        assert first.bias is not None and last.bias is not None
+        kernels = last.weight.detach().reshape(3, patch, HIDDEN).transpose(1, 2)
+        constant = last.bias.detach().reshape(3, patch)
+        weight = torch.cat([first.weight.detach()[:, :patch, 0, 0], kernels.reshape(3 * HIDDEN, patch), constant])
+        bias = torch.cat([first.bias.detach(), torch.zeros(3 * HIDDEN + 3)])
+        # rows of the patch become channels: the graph gathers them
+        self.cell = nn.Conv2d(3 * FEATURES, len(bias), (1, 3), padding=(0, 1))
+        self.cell.weight = nn.Parameter(weight.reshape(len(bias), 3 * FEATURES, 1, 3), requires_grad=False)
+        self.cell.bias = nn.Parameter(bias, requires_grad=False)
+        self.place = nn.Parameter(first.weight.detach()[:, patch:, 0, 0].T.clone(), requires_grad=False)
+        self.second = second
+        self.bicubic = Bicubic()
+
+    def forward(self, x: Tensor, features: Tensor, rows: Tensor, cols: Tensor, size: Tensor) -> Tensor:
+        """As `Bicubic`, with features [1, FEATURES, h, w]."""
+        h, w = x.shape[2], x.shape[3]
+        cells, down = nearest(rows, size[0], h)
+        around = cells[None] + torch.arange(-1, 2)[:, None]
+        inside = ((around >= 0) & (around < h)).float()
+        taps = features.index_select(2, around.clamp(min=0).clamp(max=h - 1).flatten())
+        taps = taps.reshape(1, FEATURES, 3, rows.shape[0], w) * inside[:, :, None]
+        columns, right = nearest(cols, size[1], w)
+        cell = self.cell(taps.reshape(1, 3 * FEATURES, rows.shape[0], w)).index_select(3, columns)
+        ratio = torch.stack([torch.full_like(size[0], h), torch.full_like(size[1], w)]).float() / size.float()
+        by_row = self.place[0][:, None, None] * down[:, None] + (ratio @ self.place[2:])[:, None, None]
+        by_column = self.place[1][:, None, None] * right
+        hidden = F.relu(self.second(F.relu(cell[:, :HIDDEN] + by_row + by_column)))
+        filtered = [
+            (cell[:, HIDDEN * colour : HIDDEN * (colour + 1)] * hidden).sum(1, keepdim=True) for colour in (1, 2, 3)
+        ]
+        return torch.cat(filtered, 1) + cell[:, 4 * HIDDEN :] + self.bicubic(x, rows, cols, size)

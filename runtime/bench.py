@@ -1,0 +1,274 @@
+"""Decode latency, measured: per step and whole, percentiles over repeats, with what ran and where.
+
+Figures are of `Codec.decode`: bytes in memory to RGB in memory. Each run has a warm-up; cold start is a whole process.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nicrt import _core
+
+from .codec import Codec, Pixels, info, load, load_for
+from .limits import cpu_count
+
+PERCENTILES = (50, 90, 99)
+COLD_STARTS = 3
+LIBRARIES = ("numpy", "onnxruntime", "pillow", "compressai", "torch")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure: a file, and the codec that decodes it."""
+
+    name: str
+    data: bytes
+    codec: Codec
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """p50, p90, p99 and max of durations, in ms."""
+    values = np.percentile(seconds, PERCENTILES) * 1e3
+    named = {f"p{p}_ms": round(float(v), 4) for p, v in zip(PERCENTILES, values, strict=True)}
+    return {**named, "max_ms": round(max(seconds) * 1e3, 4)}
+
+
+def photograph(width: int, height: int, seed: int = 1) -> Pixels:
+    """uint8 [height, width, 3] with about the spectrum of photographs: noise on grids from coarse to fine, each
+    somewhat weaker than the one before. For sizes of which there is no picture at hand.
+    """
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    picture = np.full((height, width, 3), 128.0, np.float32)
+    cells, strength = 2, 45.0
+    while cells <= max(width, height):
+        grid = rng.normal(0, strength, (max(1, cells * height // max(width, height)), cells, 3)).astype(np.float32)
+        for plane in range(3):
+            layer = Image.fromarray(0.7 * grid[:, :, 0] + 0.3 * grid[:, :, plane])
+            picture[:, :, plane] += np.asarray(layer.resize((width, height), Image.Resampling.BICUBIC))
+        cells, strength = 2 * cells, strength * 0.7
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def cases_of(
+    targets: Sequence[str], sizes: Sequence[tuple[int, int]], *, threads: int, backend: str, quality: float, lanes: str
+) -> list[Case]:
+    """Files stay what they are; a bundle is measured on a synthetic photograph of every size (width, height)."""
+    cases = []
+    for target in targets:
+        if Path(target).is_file():
+            data = Path(target).read_bytes()
+            cases.append(Case(Path(target).name, data, load_for(data, threads=threads, backend=backend)))
+            continue
+        codec = load(target, threads=threads, backend=backend)
+        for width, height in sizes:
+            data = codec.encode(photograph(width, height), quality=quality, lanes=lanes)
+            cases.append(Case(f"{codec.name} {width}x{height}", data, codec))
+    return cases
+
+
+def measure(case: Case, *, repeat: int, batch: int, threads: int) -> dict[str, Any]:
+    """Everything about one case."""
+    facts = info(case.data)
+    case.codec.decode(case.data)
+    whole: list[float] = []
+    steps: dict[str, list[float]] = {}
+    for _ in range(repeat):
+        inside: dict[str, float] = {}
+
+        def trace(name: str, seconds: float, inside: dict[str, float] = inside) -> None:
+            inside[name] = inside.get(name, 0.0) + seconds
+
+        start = time.perf_counter()
+        case.codec.decode(case.data, trace=trace)
+        whole.append(time.perf_counter() - start)
+        inside["rest (store, glue)"] = whole[-1] - sum(inside.values())
+        for name, seconds in inside.items():
+            steps.setdefault(name, []).append(seconds)
+    megapixels = facts.width * facts.height / 1e6
+    result = {
+        "name": case.name,
+        "bundle": case.codec.name,
+        "symbol_id": facts.symbol_id,
+        "picture_id": facts.picture_id,
+        "width": facts.width,
+        "height": facts.height,
+        "bpp": round(facts.bpp, 4),
+        "segments": facts.segments,
+        "threads": threads,
+        "repeat": repeat,
+        "backends": case.codec.backends,
+        "whole": percentiles(whole),
+        "steps": {name: percentiles(seconds) for name, seconds in steps.items()},
+        "megapixels_per_second": round(megapixels / float(np.median(whole)), 2),
+        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
+        "cold_start": cold_start(case.data),
+    }
+    if batch > 1:
+        result["batch"] = measure_batch(case, batch, megapixels)
+    return result
+
+
+def measure_batch(case: Case, batch: int, megapixels: float) -> dict[str, float]:
+    """Throughput of many files at a time, as many as there are processors."""
+    start = time.perf_counter()
+    for _ in case.codec.decode_many([case.data] * batch, jobs=cpu_count()):
+        pass
+    seconds = time.perf_counter() - start
+    return {"files": batch, "jobs": cpu_count(), "megapixels_per_second": round(batch * megapixels / seconds, 2)}
+
+
+def cold_start(data: bytes) -> dict[str, float]:
+    """`nicrt decode` of the file to a PPM as a whole process."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "in.nic", Path(folder) / "out.ppm"
+        source.write_bytes(data)
+        command = [sys.executable, "-m", "nicrt.runtime.cli", "decode", str(source), str(target)]
+        seconds = []
+        for _ in range(COLD_STARTS + 1):
+            start = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            seconds.append(time.perf_counter() - start)
+    return {"p50_ms": round(float(np.median(seconds[1:])) * 1e3, 1), "first_ms": round(seconds[0] * 1e3, 1)}
+
+
+def machine() -> dict[str, Any]:
+    """Processor, graphics card, operating system and library versions."""
+    names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    libraries = {}
+    for name in LIBRARIES:
+        try:
+            libraries[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "processors": cpu_count(),
+        "instruction_sets": _core.isas(),
+        "gpu": _gpu(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "nicrt": version("nicrt"),
+        "libraries": libraries,
+    }
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _gpu() -> str | None:
+    try:
+        query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+        return subprocess.run(query, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def peers(pixels: Pixels, size_bytes: int, repeat: int) -> list[dict[str, Any]]:
+    """Pillow's codecs on the same picture at about the same number of bytes, and CompressAI where it is installed."""
+    from PIL import features
+
+    results = []
+    for name in ("JPEG", "WEBP", "AVIF"):
+        if features.check({"JPEG": "jpg"}.get(name, name.lower())):
+            results.append(_pillow_peer(name, pixels, size_bytes, repeat))
+    compressai = _compressai_peer(pixels, repeat)
+    return results if compressai is None else [*results, compressai]
+
+
+def _peer(name: str, pixels: Pixels, size: int, work: Callable[[], object], repeat: int) -> dict[str, Any]:
+    work()
+    seconds = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    area = pixels.shape[0] * pixels.shape[1]
+    return {
+        "name": name,
+        "bpp": round(8 * size / area, 4),
+        "whole": percentiles(seconds),
+        "megapixels_per_second": round(area / 1e6 / float(np.median(seconds)), 2),
+    }
+
+
+def _pillow_peer(name: str, pixels: Pixels, size_bytes: int, repeat: int) -> dict[str, Any]:
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    low, high, data = 1, 100, b""
+    while low < high:
+        middle = (low + high) // 2
+        buffer = io.BytesIO()
+        image.save(buffer, name, quality=middle)
+        data = buffer.getvalue()
+        low, high = (middle + 1, high) if len(data) < size_bytes else (low, middle)
+    return _peer(
+        f"Pillow {name}", pixels, len(data), lambda: np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), repeat
+    )
+
+
+def _compressai_peer(pixels: Pixels, repeat: int) -> dict[str, Any] | None:
+    """mbt2018-mean without trained weights (their download is not ours to start): its time, not its rate."""
+    try:
+        import torch
+        from compressai.zoo import mbt2018_mean
+    except ImportError:
+        return None
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", cpu_count())))
+    model = mbt2018_mean(4, pretrained=False).eval()
+    model.update(force=True)
+    rows, columns = (side // 64 * 64 for side in pixels.shape[:2])
+    crop: npt.NDArray[np.float32] = pixels[:rows, :columns].astype(np.float32).transpose(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        packed = model.compress(torch.from_numpy(crop))
+        size = sum(len(s[0]) for s in packed["strings"])
+        return _peer(
+            "CompressAI mbt2018-mean (untrained)",
+            pixels[:rows, :columns],
+            size,
+            lambda: model.decompress(packed["strings"], packed["shape"]),
+            repeat,
+        )
+
+
+def run(
+    targets: Sequence[str],
+    *,
+    sizes: Sequence[tuple[int, int]],
+    threads: int,
+    backend: str,
+    repeat: int,
+    batch: int,
+    quality: float,
+    lanes: str,
+) -> dict[str, Any]:
+    """Measure all targets (bundles or files), then the peers on the first case's picture."""
+    cases = cases_of(targets, sizes, threads=threads, backend=backend, quality=quality, lanes=lanes)
+    runs = [measure(case, repeat=repeat, batch=batch, threads=threads) for case in cases]
+    first = cases[0]
+    return {
+        "machine": machine(),
+        "runs": runs,
+        "peers": peers(first.codec.decode(first.data), len(first.data), repeat),
+    }

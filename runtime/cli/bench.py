@@ -1,0 +1,126 @@
+"""`nicrt bench`: a table for people, JSON for machines, a comparison of two, a plot."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import ImageError, UnsupportedError
+from .files import write
+from .options import threads_of
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.compare:
+        _print_comparison(*(_load(path) for path in options.compare))
+        return 0
+    if not options.targets:
+        raise ValueError("a bundle or a file to measure is needed")
+    from .. import bench
+
+    result = bench.run(
+        options.targets,
+        sizes=options.size or [(768, 512)],
+        threads=threads_of(options),
+        backend=options.backend,
+        repeat=options.repeat,
+        batch=options.batch,
+        quality=options.quality,
+        lanes=options.lanes,
+    )
+    _print_table(result)
+    if options.json:
+        write(options.json, (json.dumps(result, indent=2) + "\n").encode())
+    if options.plot:
+        _plot(result, options.plot)
+    return 0
+
+
+def _load(path: str) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = json.loads(Path(path).read_text())
+        return loaded if {"machine", "runs", "peers"} <= set(loaded) else _not_ours(path)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path}: {error}") from None
+
+
+def _not_ours(path: str) -> dict[str, Any]:
+    raise UnsupportedError(f"{path}: not a result of `nicrt bench --json`")
+
+
+def _rows(result: dict[str, Any]) -> list[tuple[str, dict[str, float], float | None]]:
+    """(name, percentiles, MP/s) of every run, its steps indented below it, then the peers."""
+    rows: list[tuple[str, dict[str, float], float | None]] = []
+    for entry in result["runs"]:
+        rows.append((f"{entry['name']}, {entry['bpp']:.3f} bpp", entry["whole"], entry["megapixels_per_second"]))
+        rows.extend((f"  {name}", step, None) for name, step in entry["steps"].items())
+    for peer in result["peers"]:
+        rows.append((f"{peer['name']}, {peer['bpp']:.3f} bpp", peer["whole"], peer["megapixels_per_second"]))
+    return rows
+
+
+def _print_table(result: dict[str, Any]) -> None:
+    machine = result["machine"]
+    print(f"{machine['cpu']}, {machine['processors']} processors; GPU: {machine['gpu'] or 'none'}")
+    rows = _rows(result)
+    width = max(len(name) for name, _, _ in rows)
+    print(f"{'':{width}}  {'p50 ms':>9} {'p90 ms':>9} {'p99 ms':>9} {'max ms':>9} {'MP/s':>8}")
+    for name, times, speed in rows:
+        columns = " ".join(f"{times[key]:9.3f}" for key in ("p50_ms", "p90_ms", "p99_ms", "max_ms"))
+        print(f"{name:{width}}  {columns} {'' if speed is None else f'{speed:8.1f}'}")
+    for entry in result["runs"]:
+        cold, batch = entry["cold_start"], entry.get("batch")
+        text = f"{entry['name']}: as a process {cold['p50_ms']} ms, peak memory {entry['peak_rss_mib']} MiB"
+        print(text + (f", {batch['files']} files: {batch['megapixels_per_second']} MP/s" if batch else ""))
+
+
+def _print_comparison(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """p50 of everything that both have, and the ratio: below 1 is faster."""
+    old = {name: times["p50_ms"] for name, times, _ in _named(before)}
+    new = {name: times["p50_ms"] for name, times, _ in _named(after)}
+    shared = [name for name in old if name in new]
+    if not shared:
+        raise ValueError("the two results have nothing in common")
+    width = max(map(len, shared))
+    print(f"{'p50 ms':{width}}  {'before':>9} {'after':>9} {'ratio':>7}")
+    for name in shared:
+        print(f"{name:{width}}  {old[name]:9.3f} {new[name]:9.3f} {new[name] / max(old[name], 1e-9):7.2f}")
+
+
+def _named(result: dict[str, Any]) -> list[tuple[str, dict[str, float], float | None]]:
+    """Rows whose names tell a step's run: two runs may have the same steps."""
+    rows, run_name = [], ""
+    for name, times, speed in _rows(result):
+        run_name = run_name if name.startswith("  ") else name.partition(",")[0]
+        rows.append((f"{run_name}:{name.strip()}" if name.startswith("  ") else run_name, times, speed))
+    return rows
+
+
+def _plot(result: dict[str, Any], path: str) -> None:
+    try:
+        import matplotlib
+    except ImportError:
+        raise UnsupportedError("the plot needs matplotlib: pip install 'nicrt[evaluate]'") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 1 + 0.5 * (len(result["runs"]) + len(result["peers"]))))
+    for entry in result["runs"]:
+        left = 0.0
+        for name, step in entry["steps"].items():
+            axes.barh(entry["name"], step["p50_ms"], left=left, label=name)
+            left += step["p50_ms"]
+    for peer in result["peers"]:
+        axes.barh(peer["name"], peer["whole"]["p50_ms"], color="lightgrey")
+    axes.invert_yaxis()
+    axes.set_xlabel("decode, p50 ms")
+    handles, labels = axes.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    axes.legend(unique.values(), unique.keys(), fontsize="small")
+    figure.tight_layout()
+    figure.savefig(path)
+    pyplot.close(figure)
+    print(f"plot: {path}", file=sys.stderr)

@@ -1,0 +1,125 @@
+"""`nicrt evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .files import STANDARD, Report, read, write
+from .options import limits_of, threads_of
+
+if TYPE_CHECKING:
+    from ..evaluate import Coder, Pixels
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.compare:
+        return _compare(options)
+    if not options.paths:
+        raise ValueError("a bundle (or jpeg, webp, avif) and pictures are needed, or --compare")
+    return _evaluate(options)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from ..evaluate import Measurement, measure, plot, results
+
+    name, *sources = options.paths
+    pictures = _pictures(sources, options.max_pixels)
+    coder = _coder(name, options)
+    qualities = options.qualities or coder.qualities
+    report = Report(options.quiet, len(pictures) * len(qualities))
+
+    def seen(item: Measurement) -> None:
+        report.note(
+            f"{item.picture} quality {item.quality:g}: {item.bpp:.4f} bpp, {item.psnr:.2f} dB, "
+            f"encode {item.encode_ms:.0f} ms, decode {item.decode_ms:.0f} ms"
+        )
+        report.finished()
+
+    found = results(coder, measure(coder, pictures, qualities, seen))
+    if options.plot:
+        write(options.plot, plot([found], options.plot))
+    if options.output:
+        write(options.output, _text(found))
+    if options.output != STANDARD:
+        _print_table(found)
+    return 0
+
+
+def _text(found: dict[str, Any]) -> bytes:
+    """JSON with a line per picture."""
+    pictures = ",\n".join(f"    {json.dumps(item)}" for item in found["pictures"])
+    head = json.dumps({key: value for key, value in found.items() if key != "pictures"}, indent=2)
+    return f'{head[:-2]},\n  "pictures": [\n{pictures}\n  ]\n}}\n'.encode()
+
+
+def _print_table(found: dict[str, Any]) -> None:
+    columns = {"quality": found["qualities"], **found["results"]}
+    print("  ".join(f"{title:>13}" for title in columns))
+    for row in zip(*columns.values(), strict=True):
+        print("  ".join(f"{value:>13.4f}" for value in row))
+
+
+def _pictures(sources: Sequence[str], max_pixels: int) -> dict[str, Pixels]:
+    """Name → pixels of the files, and of all pictures in the folders, that are named."""
+    from PIL import Image
+
+    from ..pictures import load_picture
+
+    Image.init()
+    readable = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    files: list[str] = []
+    for source in sources:
+        if Path(source).is_dir():
+            files += [str(file) for file in sorted(Path(source).iterdir()) if file.suffix.lower() in readable]
+        else:
+            files.append(source)
+    if not files:
+        raise ValueError("no pictures to evaluate on")
+    return {
+        Path(file).stem if files.count(file) == 1 else file: np.rint(
+            255 * load_picture(read(file), max_pixels).pixels
+        ).astype(np.uint8)
+        for file in files
+    }
+
+
+def _coder(name: str, options: argparse.Namespace) -> Coder:
+    from ..codec import load
+    from ..evaluate import PEERS, BundleCoder
+
+    if name in PEERS:
+        return PEERS[name]
+    codec = load(name, threads=threads_of(options), backend=options.backend, limits=limits_of(options))
+    settings = {
+        "effort": options.effort,
+        "variant": options.variant,
+        "scales": options.scales,
+        "parameters": dict(options.parameter),
+    }
+    return BundleCoder(codec, options.name or codec.name, settings)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from ..evaluate import compare, plot, read_results
+
+    if options.paths or len(options.compare) < 2:
+        raise ValueError("--compare takes two result files or more, and nothing is encoded then")
+    anchor, *others = (read_results(Path(path)) for path in options.compare)
+    deltas = {other["name"]: compare(anchor, other) for other in others}
+    if options.plot:
+        write(options.plot, plot([anchor, *others], options.plot))
+    if options.output:
+        write(options.output, json.dumps({"anchor": anchor["name"], "deltas": deltas}, indent=2).encode() + b"\n")
+    if options.output != STANDARD:
+        for name, values in deltas.items():
+            facts = [f"BD-rate {values['bd_rate_psnr']:+.1f}%", f"BD-PSNR {values['bd_psnr']:+.2f} dB"]
+            if "bd_rate_ms_ssim" in values:
+                facts.append(f"BD-rate by MS-SSIM {values['bd_rate_ms_ssim']:+.1f}%")
+            print(f"{name} against {anchor['name']}: {', '.join(facts)}")
+    return 0

@@ -1,0 +1,248 @@
+"""The slimmable family: bundle against PyTorch's own evaluation, widths alone, and the quality-scalable variant."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxscript")
+
+import nicrt  # noqa: E402
+from nicrt.export import slim  # noqa: E402
+from nicrt.export.cli import export_family  # noqa: E402
+from nicrt.export.models.gdn import GDN  # noqa: E402
+from nicrt.export.models.slim import STRIDE, WIDTHS, Slim  # noqa: E402
+from nicrt.export.onnx_export import export_module  # noqa: E402
+from nicrt.runtime.bundle import Bundle  # noqa: E402
+from nicrt.runtime.manifest import Port  # noqa: E402
+
+if TYPE_CHECKING:
+    from nicrt.export.models.slim import Evaluation
+
+NAMES = [slim.variant(width) for width in WIDTHS]
+SYMBOLS_MAY_DIFFER = 1e-4
+
+
+@pytest.fixture(scope="module")
+def weights(checkpoint: Path) -> Path:
+    return checkpoint.with_name("slim.safetensors")
+
+
+@pytest.fixture(scope="module")
+def float_model(weights: Path) -> Slim:
+    from safetensors.torch import load_file
+
+    model = Slim()
+    model.load_state_dict({name: tensor.float() for name, tensor in load_file(weights).items()})
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Path:
+    return Path(__file__).resolve().parents[2] / "engines" / "slim"
+
+
+@pytest.fixture(scope="module")
+def slim_codec(engine: Path) -> nicrt.Codec:
+    return nicrt.load(engine, threads=1)
+
+
+@pytest.fixture(scope="module")
+def crops(photographs: list[np.ndarray]) -> list[np.ndarray]:
+    """uint8 [height, width, 3], a size that needs padding."""
+    return [np.rint(x[0, :, 100:350, 80:410] * 255).astype(np.uint8).transpose(1, 2, 0) for x in photographs]
+
+
+def _evaluate(model: Slim, pixels: np.ndarray, number: int) -> Evaluation:
+    padded = np.pad(pixels, [*((0, -side % STRIDE) for side in pixels.shape[:2]), (0, 0)], mode="edge")
+    x = torch.from_numpy(padded.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    return model.evaluate(x, number)
+
+
+def _picture(float_picture: torch.Tensor, like: np.ndarray) -> np.ndarray:
+    bytes_ = float_picture.clamp(0, 1).mul(255).round().numpy()[0].transpose(1, 2, 0)
+    return bytes_[: like.shape[0], : like.shape[1]]
+
+
+def _psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / max(np.mean((a.astype(np.float64) - b) ** 2), 1e-9)))
+
+
+@pytest.mark.parametrize("number", range(len(WIDTHS)), ids=NAMES)
+def test_symbols_pixels_and_rate_are_those_of_torch(
+    slim_codec: nicrt.Codec, float_model: Slim, crops: list[np.ndarray], number: int
+) -> None:
+    wrong = places = 0
+    for pixels in crops:
+        own = _evaluate(float_model, pixels, number)
+        data = slim_codec.encode(pixels, variant=NAMES[number])
+        (symbols,) = slim_codec.symbols(data)
+        difference = np.abs(symbols - own.symbols[0].numpy())
+        assert difference.max() <= 1
+        wrong, places = wrong + np.count_nonzero(difference), places + difference.size
+        coded = torch.from_numpy(symbols)[None]
+        with torch.no_grad():
+            expected = _picture(float_model.synthesise(coded.float(), number), pixels)
+        error = np.abs(slim_codec.decode(data) - expected)
+        assert error.max() <= 1 and np.mean(error > 0) < 1e-3
+        ideal_bytes = float(float_model.prior[number].bits(coded).sum()) / 8
+        assert len(data) <= 1.002 * ideal_bytes + 96 + 12 * nicrt.info(data).segments
+    assert wrong < SYMBOLS_MAY_DIFFER * places
+
+
+def test_gdn_is_its_formula() -> None:
+    torch.manual_seed(3)
+    x = torch.randn(1, 4, 3, 5)
+    state = {"beta": torch.tensor([1.0, 0.5, -1.0, 2.0]), "gamma": torch.rand(4, 4) - 0.3}
+    beta, gamma = state["beta"].clamp_min(1e-6), state["gamma"].clamp_min(0)
+    norm = torch.sqrt(beta[:, None, None] + torch.einsum("ij,njhw->nihw", gamma, x**2))
+    for inverse, expected in ((False, x / norm), (True, x * norm)):
+        layer = GDN(4, inverse)
+        layer.load_state_dict(state)
+        torch.testing.assert_close(layer(x), expected)
+        assert layer(x.half()).dtype == torch.float16
+    assert torch.isfinite(GDN(4)(torch.full((1, 4, 1, 1), 3e4).half())).all()  # its square is no float16
+
+
+def test_the_shipped_bundle_is_the_export_of_the_weights(weights: Path, engine: Path, tmp_path: Path) -> None:
+    """In another process: the same bytes."""
+    code = (
+        "import sys; from pathlib import Path; from nicrt.export.cli import export_family; "
+        "export_family('slim', Path(sys.argv[1]), Path(sys.argv[2]))"
+    )
+    out = tmp_path / "slim"
+    subprocess.run([sys.executable, "-c", code, str(weights), str(out)], check=True, env={"OMP_NUM_THREADS": "1"})
+    files = sorted(path.relative_to(engine) for path in engine.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
+    for file in files:
+        assert (engine / file).read_bytes() == (out / file).read_bytes(), file
+
+
+def test_a_width_alone_decodes_the_files_of_all(
+    slim_codec: nicrt.Codec, weights: Path, crops: list[np.ndarray], tmp_path: Path
+) -> None:
+    out = tmp_path / "alone"
+    manifest = export_family("slim", weights, out, variant="72", decoder_only=True)
+    assert manifest.name == "slim-w72-decoder" and list(manifest.graphs) == ["synthesis_w72"]
+    whole = slim_codec.bundle.manifest
+    assert manifest.variants["w72"].symbol_id == whole.variants["w72"].symbol_id
+    assert manifest.variants["w72"].picture_id == whole.variants["w72"].picture_id
+    assert manifest.graphs["synthesis_w72"].macs_per_pixel == whole.graphs["synthesis_w72"].macs_per_pixel
+    alone = nicrt.load(out, threads=1)
+    assert alone.bundle.size_bytes == alone.bundle.decoder_bytes < slim_codec.bundle.decoder_bytes / 10
+    data = slim_codec.encode(crops[0], variant="72")
+    np.testing.assert_array_equal(alone.decode(data, strict=True), slim_codec.decode(data))
+    with pytest.raises(nicrt.WrongBundleError):
+        alone.decode(slim_codec.encode(crops[0], variant="48"))
+    with pytest.raises(nicrt.UnsupportedError, match="only decodes"):
+        alone.encode(crops[0])
+
+
+def test_a_part_encodes_what_the_whole_does(weights: Path) -> None:
+    from safetensors.torch import load_file
+
+    from nicrt.export.part import part
+
+    source = slim.source(load_file(weights))
+    assert part(source, None, False) == source
+    scalable = part(source, "scalable", False)
+    assert [graph.name for graph in scalable.graphs][:2] == ["analysis_w192", "synthesis_w192"]
+    assert [point.variant for point in scalable.quality] == ["scalable"]
+    decoder = part(source, None, True)
+    assert not any(graph.encoder for graph in decoder.graphs) and not any(p.encodes for p in decoder.programs.values())
+    with pytest.raises(ValueError, match="no variant '97'"):
+        part(source, "97", False)
+
+
+def test_quality_picks_the_width(slim_codec: nicrt.Codec, crops: list[np.ndarray]) -> None:
+    def variant_at(quality: float) -> str:
+        found = slim_codec.bundle.variant_of(nicrt.info(slim_codec.encode(crops[0], quality=quality)).symbol_id)
+        assert found is not None
+        return found[0]
+
+    assert [variant_at(quality) for quality in (0, 12, 13, 50, 70, 100)] == ["w48", "w48", "w72", "w96", "w144", "w192"]
+    files = [slim_codec.encode(crops[0], variant=name) for name in NAMES]
+    sizes, quality = [len(file) for file in files], [_psnr(slim_codec.decode(file), crops[0]) for file in files]
+    assert sizes == sorted(sizes) and quality == sorted(quality)
+
+
+def test_scalable_stages(slim_codec: nicrt.Codec, crops: list[np.ndarray], float_model: Slim) -> None:
+    """Five streams of the widest network's channels; a stage shows them with zeros for the others."""
+    pixels = crops[1]
+    plain, data = (slim_codec.encode(pixels, variant=name) for name in (NAMES[-1], slim.SCALABLE))
+    (whole,) = slim_codec.symbols(plain)
+    streams = slim_codec.symbols(data)
+    assert [len(stream) for stream in streams] == [48, 24, 24, 48, 48]
+    np.testing.assert_array_equal(np.concatenate(streams), whole)
+    np.testing.assert_array_equal(slim_codec.decode(data), slim_codec.decode(plain))
+    facts = nicrt.info(data)
+    end = facts.header_bytes
+    quality = []
+    for stage, width in enumerate(WIDTHS, 1):
+        shown = slim_codec.decode(data, stage=stage)
+        known = np.where(np.arange(len(whole))[:, None, None] < width, whole, 0)
+        with torch.no_grad():
+            own = float_model.synthesise(torch.from_numpy(known)[None].float(), len(WIDTHS) - 1)
+        assert np.abs(shown - _picture(own, pixels)).max() <= 1
+        quality.append(_psnr(shown, pixels))
+        end += sum(facts.stream_bytes[stage - 1])
+        np.testing.assert_array_equal(slim_codec.decode(data[:end], partial=True), shown)
+    assert end == len(data) and quality == sorted(quality)
+    assert len(data) <= len(plain) + 12 * (facts.segments - nicrt.info(plain).segments) + 64
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 33), (47, 1), (15, 17), (16, 16), (97, 35)])
+def test_any_size(slim_codec: nicrt.Codec, crops: list[np.ndarray], size: tuple[int, int]) -> None:
+    pixels = crops[2][: size[0], : size[1]]
+    for name in ("w48", "w144", slim.SCALABLE):
+        shown = slim_codec.decode(slim_codec.encode(pixels, variant=name, tile=16))
+        assert shown.shape == pixels.shape and _psnr(shown, pixels) > 15
+
+
+def test_a_fresh_process_decodes_the_same(slim_codec: nicrt.Codec, crops: list[np.ndarray], tmp_path: Path) -> None:
+    script = (
+        "import nicrt, sys; codec = nicrt.load(sys.argv[1], threads=int(sys.argv[2])); "
+        "print(codec.decode(open(sys.argv[3], 'rb').read()).sum())"
+    )
+    for name in ("w96", slim.SCALABLE):
+        data = slim_codec.encode(crops[0], variant=name)
+        file = tmp_path / f"{name}.nic"
+        file.write_bytes(data)
+        folder = str(slim_codec.bundle.path)
+        for threads in (1, 2):
+            other = nicrt.load(folder, threads=threads)
+            assert other.encode(crops[0], variant=name) == data
+            call = [sys.executable, "-c", script, folder, str(threads), str(file)]
+            printed = subprocess.run(call, check=True, capture_output=True, text=True).stdout
+            assert int(printed) == int(slim_codec.decode(data).sum())
+
+
+def test_halo_covers_what_a_tile_looks_at(slim_codec: nicrt.Codec, engine: Path) -> None:
+    """Pixels of a tile from the symbols of the tile and the halo around it alone."""
+    ort = pytest.importorskip("onnxruntime")
+    stage = slim_codec.bundle.manifest.variants["w48"].program.stages[0]
+    session = ort.InferenceSession(Bundle.open(engine).graph_bytes("synthesis_w48"), providers=["CPUExecutionProvider"])
+    y = np.random.default_rng(1).integers(-2, 3, (1, 48, 14, 15)).astype(np.int32)
+    (whole,) = session.run(None, {"y": y})
+    assert stage.halo is not None and stage.halo % STRIDE == 0
+    reach, first, end = stage.halo // STRIDE, 5, 9
+    (part,) = session.run(None, {"y": y[:, :, first - reach : end + reach, first - reach : end + reach]})
+    inner = part[0, stage.halo : -stage.halo, stage.halo : -stage.halo].astype(int)
+    tile = slice(first * STRIDE, end * STRIDE)
+    assert np.abs(inner - whole[0, tile, tile]).max() <= 1
+    assert np.mean(inner != whole[0, tile, tile]) < 1e-3
+
+
+def test_gdn_stays_float32_between_half_precision_layers() -> None:
+    ports = {"x": Port("float16", [1, 4, "h", "w"])}, {"y": Port("float16", [1, 4, "h", "w"])}
+    data = export_module(GDN(4), *ports)
+    ort = pytest.importorskip("onnxruntime")
+    session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {"x": np.full((1, 4, 1, 1), 3e4, np.float16)})
+    assert y.dtype == np.float16 and np.isfinite(y).all()
