@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from nicrt import _core
 
@@ -56,13 +55,13 @@ def photograph(width: int, height: int, seed: int = 1) -> Pixels:
 
     rng = np.random.default_rng(seed)
     picture = np.full((height, width, 3), 128.0, np.float32)
-    cells, strength = 2, 45.0
+    cells, strength = 2, 30.0
     while cells <= max(width, height):
         grid = rng.normal(0, strength, (max(1, cells * height // max(width, height)), cells, 3)).astype(np.float32)
         for plane in range(3):
-            layer = Image.fromarray(0.7 * grid[:, :, 0] + 0.3 * grid[:, :, plane])
+            layer = Image.fromarray(0.8 * grid[:, :, 0] + 0.2 * grid[:, :, plane])
             picture[:, :, plane] += np.asarray(layer.resize((width, height), Image.Resampling.BICUBIC))
-        cells, strength = 2 * cells, strength * 0.7
+        cells, strength = 2 * cells, strength * 0.85
     return picture.clip(0, 255).astype(np.uint8)
 
 
@@ -239,7 +238,7 @@ def _compressai_peer(pixels: Pixels, repeat: int) -> dict[str, Any] | None:
     model = mbt2018_mean(4, pretrained=False).eval()
     model.update(force=True)
     rows, columns = (side // 64 * 64 for side in pixels.shape[:2])
-    crop: npt.NDArray[np.float32] = pixels[:rows, :columns].astype(np.float32).transpose(2, 0, 1)[None] / 255
+    crop = pixels[:rows, :columns].astype(np.float32).transpose(2, 0, 1)[None] / np.float32(255)
     with torch.no_grad():
         packed = model.compress(torch.from_numpy(crop))
         size = sum(len(s[0]) for s in packed["strings"])
