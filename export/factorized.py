@@ -100,19 +100,18 @@ def tables(prior: FactorizedPrior, channels: int, most: int = MAX_TABLES) -> Tab
 
 def merge(mass: Floats, built: list[Table], most: int) -> npt.NDArray[np.int64]:
     """Probabilities of the symbols -_REACH .. _REACH, float64 [channels, n], and the channels' own tables → the table
-    of each channel, int64 [channels]. One by one the channel whose move costs the least takes another's table."""
+    of each channel, int64 [channels]. One by one the table whose channels lose the least gives them to another."""
     symbols = np.arange(-_REACH, _REACH + 1)
-    bits = mass @ np.stack([_bits(table, symbols) for table in built], axis=1)
-    extra = bits - np.diag(bits)[:, None]  # [channel, table]
-    np.fill_diagonal(extra, np.inf)
+    bits = mass @ np.stack([_bits(table, symbols) for table in built], axis=1)  # of a table's channels with each table
     kept = np.arange(len(built))
     for _ in range(len(built) - most):
-        alone = np.bincount(kept, minlength=len(built)) == 1
-        movable = alone & (kept == np.arange(len(built)))
-        allowed = np.where(movable[:, None], extra, np.inf)
-        channel, table = np.unravel_index(int(np.argmin(allowed)), extra.shape)
-        kept[channel] = table
-        extra[:, channel] = np.inf  # nobody takes the table that is gone
+        extra = bits - np.diag(bits)[:, None]
+        np.fill_diagonal(extra, np.inf)
+        gone, heir = np.unravel_index(int(np.argmin(extra)), extra.shape)
+        kept[kept == gone] = heir
+        bits[heir] += bits[gone]
+        bits[gone, :] = bits[:, gone] = np.inf
+        bits[gone, gone] = 0.0
     return kept
 
 

@@ -40,7 +40,8 @@ STEP_RANGE = (-256, 320)
 """step1 and step2 in eighths of a table step: from 1/51 to 138."""
 
 # How z1 and z2 share classes, in blocks of 16 and 8 pixels. Offsets and classes were fitted on photographs at steps
-# from 1/4 to 8.
+# from 1/4 to 8. On kodim03, 08 and 23 at step 1, nothing skipped, z1 and z2 take 0.386 + 0.575 bpp of the files;
+# PyTorch's own scales, which hang on floats, would take 0.374 + 0.545.
 LAYOUT1 = Layout(
     groups=((3, 10, 11), (0, 1, 2, 4, 5, 6, 7, 8, 9)),
     offsets=(0, -1, 0, 3, -2, -2, -2, 0, -1, -2, 3, 4),

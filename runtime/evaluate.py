@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,11 +34,16 @@ RATE, PSNR, MS_SSIM = "bpp", "psnr-rgb", "ms-ssim-rgb"
 
 
 class Coder(Protocol):
-    """What is evaluated."""
+    """What is evaluated. `qualities`: where nobody asks for others."""
 
-    name: str
-    description: str
-    qualities: Sequence[float]  # where nobody asks for others
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def description(self) -> str: ...
+
+    @property
+    def qualities(self) -> Sequence[float]: ...
 
     def encode(self, pixels: Pixels, quality: float) -> bytes: ...
 
@@ -65,7 +71,7 @@ class BundleCoder:
         points = {point.quality for point in manifest.quality if settings.get("variant") in (None, point.variant)}
         self.name = name
         self.description = f"nicrt bundle {manifest.name}: {manifest.summary}"
-        self.qualities = sorted(points) if len(points) >= len(DEFAULT_QUALITIES) else DEFAULT_QUALITIES
+        self.qualities: Sequence[float] = sorted(points) if len(points) >= len(DEFAULT_QUALITIES) else DEFAULT_QUALITIES
         self._codec, self._settings = codec, settings
 
     def encode(self, pixels: Pixels, quality: float) -> bytes:
@@ -206,14 +212,14 @@ def _means(found: Sequence[Measurement]) -> Iterator[dict[str, float]]:
         similar = [item.ms_ssim for item in items if item.ms_ssim is not None]
         row = {
             "quality": quality,
-            PSNR: np.mean([item.psnr for item in items]),
-            RATE: np.mean([item.bpp for item in items]),
-            "encoding_time": np.mean([item.encode_ms for item in items]) / 1e3,
-            "decoding_time": np.mean([item.decode_ms for item in items]) / 1e3,
+            PSNR: fmean(item.psnr for item in items),
+            RATE: fmean(item.bpp for item in items),
+            "encoding_time": fmean(item.encode_ms for item in items) / 1e3,
+            "decoding_time": fmean(item.decode_ms for item in items) / 1e3,
         }
         if len(similar) == len(items):
-            row[MS_SSIM] = np.mean(similar)
-        yield {key: _rounded(float(value)) for key, value in row.items()}
+            row[MS_SSIM] = fmean(similar)
+        yield {key: round(value, 5) for key, value in row.items()}
 
 
 def read_results(path: Path) -> dict[str, Any]:

@@ -196,7 +196,9 @@ class Interpreter:
             rows, step = item.padded[0], run.bands
             bands = [range(row, min(row + step, rows)) for row in range(0, rows, step)]
             parts = [self._call(name, run, item, job, band, rect, rect) for band in bands]
-            outputs = [Placed(np.concatenate([p.array for p in made], axis=2)) for made in zip(*parts, strict=True)]
+            wholes = [np.concatenate([p.array for p in made], axis=2) for made in zip(*parts, strict=True)]
+            bounds = Rect.of(item.padded)
+            outputs = [Placed(a, bounds) if a.shape[2:] == item.padded else Placed(a) for a in wholes]
         else:
             outputs = self._run_windows(name, run, item, job, rect)
         job.tensors.update(zip(run.outputs.values(), outputs, strict=True))

@@ -23,6 +23,7 @@ STEPS = {7: 200, 8: 600, 9: 2000}
 """Effort → steps of gradient descent."""
 
 _SAVED_RATE, _LOST_PSNR = 1.06, 0.1  # what iterations change at an unchanged slope: they start so far off a target
+_MARGIN_RATE, _MARGIN_PSNR = 0.998, 0.005  # the optimiser aims so far inside a target: lanes and float graphs differ
 _REACHES = (5.0, 10.0, 20.0, 50.0, 100.0)  # how far from a quality to look for another point of the rate curve
 _EXTRA = "effort 7 to 9 (iterative encoding) needs PyTorch: pip install 'nicrt[export]'; without it use 1 to 6"
 
@@ -97,13 +98,18 @@ def start_of(edit: Edit) -> Edit:
     return replace(edit, bpp=bpp, psnr=None if edit.psnr is None else edit.psnr + _LOST_PSNR)
 
 
+def _inside(edit: Edit) -> Edit:
+    bpp = None if edit.bpp is None else edit.bpp * _MARGIN_RATE
+    return replace(edit, bpp=bpp, psnr=None if edit.psnr is None else edit.psnr + _MARGIN_PSNR)
+
+
 def prepare(probe: Probe, wish: Wish, manifest: Manifest, size: tuple[int, int], edit: Edit) -> tuple[Wish, Goal]:
     """The wish with the best tables of side information, and what the iterations are to reach, by single passes."""
     slope = _slope(probe, wish)
     variant, values = choose(manifest, wish, size)
     for parameter in _open_table_sets(manifest.variants[variant].program, wish):
         wish = _with_best(probe, wish, parameter, values[parameter.name][0], slope)
-    return wish, Goal(slope, probe(wish).bpp, edit)
+    return wish, Goal(slope, probe(wish).bpp, _inside(edit))
 
 
 def _slope(probe: Probe, wish: Wish) -> float:

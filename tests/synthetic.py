@@ -10,6 +10,7 @@ import hashlib
 import math
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -145,8 +146,9 @@ def graph_to_picture() -> Parts:
     return nodes, {"planes": port("int32", 1, 3, "r", "c")}, {"picture": port("uint8", 1, "r", "c", 3)}, {}
 
 
-def banded_program() -> m.Program:
-    """One stage per layer that ignores its symbols and shows a ramp of rows and columns, made 7 rows at a time."""
+def banded_program(base: bool) -> m.Program:
+    """One stage per layer that ignores its symbols and shows a ramp of rows and columns, made 7 rows at a time. `base`:
+    a stage of the same for a list of one size before it."""
     inputs = {"size": "@size", "rows": "@rows", "cols": "@cols", "weight": "$weight[i]"}
     stage = m.Stage(
         align=8,
@@ -163,7 +165,10 @@ def banded_program() -> m.Program:
         m.Parameter(name="weight", min=0, max=1000, default=3, length=3),
         m.Parameter(name="sets", min=0, max=1, default=0, length=3),
     ]
-    return m.Program(parameters=parameters, stages=[stage])
+    if not base:
+        return m.Program(parameters=parameters, stages=[stage])
+    one = m.Parameter(name="base", min=1, max=1 << 20, default=1, scales=[0.25], length=1)
+    return m.Program(parameters=[one, *parameters], stages=[msgspec.structs.replace(stage, each="base"), stage])
 
 
 def layered_program() -> m.Program:
@@ -276,7 +281,6 @@ def write_bundle(
 
 
 def _with_proof(graph: m.Graph, folder: Path) -> m.Graph:
-    import msgspec
     import onnxruntime
 
     session = onnxruntime.InferenceSession(folder / graph.file)
@@ -293,7 +297,7 @@ def layered(folder: Path) -> Path:
     return write_bundle(folder, "layered", LAYERED_GRAPHS, layered_program(), {"floor": 4}, {"floor": 0})
 
 
-def banded(folder: Path) -> Path:
+def banded(folder: Path, base: bool = False) -> Path:
     """Write the `banded` bundle into `folder`."""
     graphs = {"analysis": graph_analysis(8), "ramp": graph_ramp(), "to_picture": graph_to_picture()}
-    return write_bundle(folder, "banded", graphs, banded_program(), {"weight": [1, 2, 3]}, {"weight": [5, 2, 9]})
+    return write_bundle(folder, "banded", graphs, banded_program(base), {"weight": [1, 2, 3]}, {"weight": [5, 2, 9]})

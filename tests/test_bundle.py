@@ -67,6 +67,14 @@ def parameters(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     return manifest["variants"]["only"]["program"]["parameters"]  # type: ignore[no-any-return]
 
 
+def _index_from_the_round_before(manifest: dict[str, Any]) -> None:
+    """Exact in the first round; in the second it is what a float graph left."""
+    layer = steps(manifest)
+    index = layer.pop(2)
+    steps(manifest, 0).append({**index, "in": {"y": "y", "floor": "$floor"}})
+    layer.append({**layer[-1], "out": {"picture": "which"}})
+
+
 EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "unknown field": (lambda d: d.update(surprise=1), "surprise"),
     "later format": (lambda d: d.update(bundle_format=2), "format 2"),
@@ -99,6 +107,12 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "set beyond the tables": (
         lambda d: parameters(d)[1].update(max=2),
         "sets",
+    ),
+    "default sizes of another number": (lambda d: parameters(d)[0].update(length=3), "default sizes"),
+    "index that a round before made": (lambda d: _index_from_the_round_before(d), "not exact"),
+    "tensor of a loop that may not run": (
+        lambda d: d["variants"]["only"]["program"]["stages"].append({"align": 8, "steps": [], "show": "pixels"}),
+        "not there",
     ),
     "quality out of range": (lambda d: d["quality"][0]["parameters"].update(floor=5), "not allow"),
     "falling quality": (lambda d: d["quality"].reverse(), "rise"),

@@ -159,6 +159,23 @@ def test_bands_sizes_and_parameters_of_a_round(tmp_path: Path, harbour: np.ndarr
             codec.encode(harbour, scales=scales)
 
 
+def test_lists_of_sizes_and_of_numbers(tmp_path: Path, harbour: np.ndarray) -> None:
+    """A list of exactly one size, one of any number, and a list of numbers that goes on with its last."""
+    codec = nicrt.load(synthetic.banded(tmp_path / "banded", base=True), threads=1)
+    for scales, layers in (([1], []), ([1, 2.5], [160, 240]), ([1, 2, 4], [80, 120, 160, 240])):
+        data = codec.encode(harbour, scales=scales, parameters={"weight": [1, 4]})
+        first, rest, weight, _ = nicrt.info(data).parameters
+        assert rest == layers and weight == [1, 4, 4]
+        assert codec.decode(data, stage=1).shape[:2] == tuple(first) == (160 / scales[-1], 240 / scales[-1])
+        assert codec.decode(data).shape[:2] == (160, 240)
+    for parameters in ({"base": []}, {"base": [2, 2, 4, 4]}, {"weight": [1, 2, 3, 4]}):
+        with pytest.raises(ValueError):
+            codec.encode(harbour, parameters=parameters)
+    alone = nicrt.load(synthetic.banded(tmp_path / "alone"), threads=1)
+    with pytest.raises(ValueError, match="no layer"):
+        alone.encode(harbour, parameters={"layers": []})
+
+
 def test_encoding_like_another_file(codec: nicrt.Codec, harbour: np.ndarray) -> None:
     first = codec.encode(harbour, scales=[1, 3], parameters={"floor": 2})
     again = codec.encode(harbour, like=first)

@@ -138,7 +138,7 @@ def _gather(a: Attributes, table: Tensor, index: Tensor) -> Tensor:
     found = found.reshape([*table.shape[:axis], *index.shape, *table.shape[axis + 1 :]])
     if not index.requires_grad or table.ndim != 1:
         return found
-    return straight_through(index * 0 + index * _slope(table.double())[places].float(), found.float())
+    return straight_through(index * _slope(table.double())[places].float(), found.float())
 
 
 def _slope(table: Tensor) -> Tensor:

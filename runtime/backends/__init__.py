@@ -7,10 +7,16 @@ from collections.abc import Callable
 
 from ..bundle import Bundle
 from ..errors import UnsupportedError
-from .base import Backend, Executable
+from .base import Backend, Executable, OtherKindError
 from .proving import prove
 
 AUTO = "auto"
+
+
+def _native(threads: int) -> Backend:
+    from .native import NativeCpu
+
+    return NativeCpu(threads)
 
 
 def _onnxruntime(threads: int) -> Backend:
@@ -20,7 +26,8 @@ def _onnxruntime(threads: int) -> Backend:
 
 
 # In order of preference. Each is tried for each graph; what cannot load it or fails its proofs is passed over.
-_BACKENDS: dict[str, Callable[[int], Backend]] = {"onnxruntime": _onnxruntime}
+_BACKENDS: dict[str, Callable[[int], Backend]] = {"native": _native, "onnxruntime": _onnxruntime}
+_GENERAL = "onnxruntime"  # also runs what a chosen backend passes on
 
 
 def backend_names() -> list[str]:
@@ -43,8 +50,8 @@ class GraphSet:
         """backend: "auto" or a name of `backend_names()`. Raises ValueError for another name."""
         if backend != AUTO and backend not in _BACKENDS:
             raise ValueError(f"unknown backend {backend!r}; there are: {', '.join(backend_names())}")
-        chosen = _BACKENDS.values() if backend == AUTO else [_BACKENDS[backend]]
-        return cls(bundle, [make(threads) for make in chosen])
+        names = _BACKENDS if backend == AUTO else dict.fromkeys([backend, _GENERAL])
+        return cls(bundle, [_BACKENDS[name](threads) for name in names])
 
     def get(self, name: str) -> Executable:
         """The graph, ready to run. Raises UnsupportedError when no backend can be trusted with it."""
@@ -60,19 +67,22 @@ class GraphSet:
     def _load(self, name: str) -> tuple[Executable, str]:
         graph = self._bundle.manifest.graphs[name]
         data = self._bundle.graph_bytes(name)
-        refusals = []
+        refusals, others = [], []
         for backend in self._backends:
             try:
                 executable = backend.load(graph, data)
                 if graph.exact:
                     prove(graph, executable, backend.identity())
+            except OtherKindError as error:
+                others.append(f"{backend.name}: {error}")
+                continue
             except UnsupportedError as error:
                 refusals.append(f"{backend.name}: {error}")
                 continue
             if refusals:
                 self.refusals[name] = refusals
             return executable, backend.name
-        raise UnsupportedError(f"no backend can run graph {name!r} of this bundle: {'; '.join(refusals)}")
+        raise UnsupportedError(f"no backend can run graph {name!r} of this bundle: {'; '.join([*others, *refusals])}")
 
 
 __all__ = ["AUTO", "Backend", "Executable", "GraphSet", "backend_names"]

@@ -7,9 +7,14 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from ..errors import UnsupportedError
 from ..manifest import Graph
 
 Array = npt.NDArray[Any]
+
+
+class OtherKindError(UnsupportedError):
+    """The graph is not of the kind that this backend is for: passing it on is no fallback to report."""
 
 
 class Executable(Protocol):
@@ -24,7 +29,7 @@ class Backend(Protocol):
     name: str
 
     def load(self, graph: Graph, data: bytes) -> Executable:
-        """Raises UnsupportedError when this backend cannot run the graph."""
+        """Raises UnsupportedError when this backend cannot run the graph, OtherKindError when it is not meant to."""
         ...
 
     def identity(self) -> str:

@@ -58,9 +58,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Picture:
-    """What comes out of the layers, and what has been done to it since."""
+    """What comes out of the layers, and what has been done to it since. latents: name of the first one's input."""
 
-    latents: Affine
+    latents: str
     layers: list[Layer]
     limits: tuple[float, float] | None = None
     done: tuple[str, ...] = field(default=())
@@ -71,21 +71,46 @@ Value = Array | Integers | Affine | Picture
 
 def recognise(graph: OnnxGraph, inputs: Mapping[str, Value]) -> Picture:
     """The chain that a graph computes, given a value for each of its inputs: `Integers` or `identity` for tensors, an
-    array for what is small. Layers and limits do not depend on the arrays; the affine latents do.
+    array for what is small. Nothing in it depends on these arrays; the latents do (`affine`).
     """
     if graph.opset < MIN_OPSET:
         raise UnsupportedError(f"operator set {graph.opset} is too old")
     if len(graph.outputs) != 1 or set(graph.inputs) != set(inputs):
         raise UnsupportedError("not a graph with one output and these inputs")
+    picture = _walk(graph, inputs)
+    if not isinstance(picture, Picture) or picture.done != ("Clip", "Transpose", "Cast") or picture.limits is None:
+        raise UnsupportedError("not a chain of transposed convolutions that ends in uint8 [1, H, W, C]")
+    return picture
+
+
+def prologue(graph: OnnxGraph, latents: str) -> OnnxGraph:
+    """The part of the graph that computes `latents`."""
+    needed = {latents}
+    nodes = []
+    for node in reversed(graph.nodes):
+        if needed.intersection(node.outputs):
+            needed.update(node.inputs)
+            nodes.append(node)
+    constants = {name: array for name, array in graph.constants.items() if name in needed}
+    return OnnxGraph(graph.opset, nodes[::-1], constants, graph.inputs, [latents])
+
+
+def affine(graph: OnnxGraph, inputs: Mapping[str, Value]) -> Affine:
+    """What a `prologue` gives for these inputs."""
+    latents = _walk(graph, inputs)
+    if not isinstance(latents, Affine):
+        raise UnsupportedError("latents that are not an affine combination of tensors")
+    return latents
+
+
+def _walk(graph: OnnxGraph, inputs: Mapping[str, Value]) -> Value:
+    """The value of the graph's only output."""
     values: dict[str, Value] = {**graph.constants, **inputs}
     for node in graph.nodes:
         if len(node.outputs) != 1 or node.outputs[0] in values:
             raise UnsupportedError("a node with more than one output, or a name used twice")
         values[node.outputs[0]] = _result(node, [_value(values, name) for name in node.inputs])
-    picture = values.get(graph.outputs[0])
-    if not isinstance(picture, Picture) or picture.done != ("Clip", "Transpose", "Cast") or picture.limits is None:
-        raise UnsupportedError("not a chain of transposed convolutions that ends in uint8 [1, H, W, C]")
-    return picture
+    return _value(values, graph.outputs[0])
 
 
 def identity(name: str, channels: int) -> Affine:
@@ -111,7 +136,7 @@ def _result(node: Node, inputs: list[Value]) -> Value:
     if isinstance(first, Integers | Affine) and node.operator == "Cast" and node.attributes == {"to": _FLOAT32}:
         return identity(first.name, first.channels) if isinstance(first, Integers) else first
     if isinstance(first, Affine) and node.operator == "ConvTranspose":
-        return Picture(first, [_layer(node, arrays, len(first.offset))])
+        return Picture(node.inputs[0], [_layer(node, arrays, len(first.offset))])
     return _affine(node, inputs)
 
 

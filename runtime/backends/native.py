@@ -7,7 +7,6 @@ within one grey level of float32's. Exact graphs are refused: they are for libra
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -15,9 +14,9 @@ from nicrt import _core
 
 from ..errors import InternalError, LimitError, UnsupportedError
 from ..manifest import Graph, Port
-from ..onnx_graph import Node, OnnxGraph, read_graph
+from ..onnx_graph import OnnxGraph, read_graph
 from .base import Array, OtherKindError
-from .chain_graph import Affine, Integers, Picture, Value, identity, recognise
+from .chain_graph import Affine, Integers, affine, identity, prologue, recognise
 
 SLOW = "scalar"  # arithmetic for tests only: any library is faster
 
@@ -35,12 +34,12 @@ class _ChainGraph:
         self._chain = _core.Chain(layers, arithmetic)
         assert picture.limits is not None  # recognise sees to it
         self._low, self._high = picture.limits
-        self._prologue = _without_weights(onnx, picture)
+        self._prologue = prologue(onnx, picture.latents)
 
     def run(self, inputs: Mapping[str, Array], outputs: list[str]) -> list[Array]:
         small = {name: array for name, array in inputs.items() if name not in self._tensors}
         try:
-            latents = recognise(self._prologue, {**self._tensors, **small}).latents
+            latents = affine(self._prologue, {**self._tensors, **small})
             terms = [(np.ascontiguousarray(inputs[name]), scale) for name, scale in latents.scales.items()]
             picture = self._chain.run(terms, latents.offset, self._low, self._high, self._threads)
         except LimitError:

@@ -18,6 +18,7 @@ ort = pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 import nicrt  # noqa: E402
+from nicrt import _core  # noqa: E402
 from nicrt.export.editing.distortion import ms_ssim, squared_error  # noqa: E402
 from nicrt.export.editing.onnx_torch import TorchGraph  # noqa: E402
 from nicrt.export.editing.optimise import ABOVE, BELOW, temperature_at, weight_at  # noqa: E402
@@ -40,7 +41,8 @@ FEW_STEPS = 50
 
 @pytest.fixture(scope="module")
 def codec() -> nicrt.Codec:
-    return nicrt.load("shallow", threads=1)
+    """On one backend: others may differ in a grey level."""
+    return nicrt.load("shallow", threads=1, backend="onnxruntime")
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +96,8 @@ def test_every_shipped_graph_is_the_same_in_torch(folder: Path, name: str) -> No
 def _model(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> TorchGraph:
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in ("x", "y")]
     tensors = [numpy_helper.from_array(values, name) for name, values in constants.items()]
-    return TorchGraph(
-        helper.make_model(helper.make_graph(nodes, "g", ports[:1], ports[1:], tensors)).SerializeToString()
-    )
+    graph = helper.make_graph(nodes, "graph", ports[:1], ports[1:], tensors)
+    return TorchGraph(helper.make_model(graph).SerializeToString())
 
 
 def test_gradients_go_straight_through_rounding_and_casts() -> None:
@@ -173,7 +174,9 @@ def test_given_symbols_make_the_same_file(codec: nicrt.Codec, pixels: np.ndarray
         effort=5,
         given=codec.symbols(data),
     )
-    assert data.endswith(b"".join(bytes(stream.data) for stage in streams for stream in stage))
+    variant = codec.bundle.manifest.variants[name]
+    ids = (bytes.fromhex(text) for text in (variant.symbol_id, variant.picture_id))
+    assert data == _core.write(*ids, SIZE, SIZE, 512, list(values.values()), streams)
 
 
 def _cost(codec: nicrt.Codec, data: bytes, pixels: np.ndarray) -> tuple[float, float]:
@@ -188,22 +191,28 @@ def test_annealing_pays_and_any_decoder_reads_it(codec: nicrt.Codec, pixels: np.
     data = codec.encode(pixels, quality=45, effort=7)
     rate, error = _cost(codec, data, pixels)
     assert rate + slope * error < 0.99 * (single[1][0] + slope * single[1][1])
-    assert data == codec.encode(pixels, quality=45, effort=7)
     (tmp_path / "a.nic").write_bytes(data)
     code = (
         "import sys; sys.modules['torch'] = None; import nicrt; import numpy as np; "
-        "np.save(sys.argv[2], nicrt.decode(open(sys.argv[1], 'rb').read()))"
+        "codec = nicrt.load('shallow', threads=1, backend='onnxruntime'); "
+        "np.save(sys.argv[2], codec.decode(open(sys.argv[1], 'rb').read()))"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.nic"), str(tmp_path / "a.npy")], check=True)
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), codec.decode(data))
 
 
-def test_targets_are_met(codec: nicrt.Codec, pixels: np.ndarray) -> None:
-    for effort in (5, 7):
-        rate, _ = _cost(codec, codec.encode(pixels, target_bpp=0.9, effort=effort), pixels)
-        assert 0.85 < rate <= 0.9 * 1.003
-        _, error = _cost(codec, codec.encode(pixels, target_psnr=33, effort=effort), pixels)
-        assert 32.97 < psnr_of(error) < 33.4
+def test_targets_are_met(codec: nicrt.Codec, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(iterative, "STEPS", {7: 3 * FEW_STEPS})
+    single, iterated = (
+        (
+            _cost(codec, codec.encode(pixels, target_bpp=0.9, effort=effort), pixels),
+            _cost(codec, codec.encode(pixels, target_psnr=33, effort=effort), pixels),
+        )
+        for effort in (5, 7)
+    )
+    assert 0.88 < single[0][0] <= 0.9 and 32.999 < psnr_of(single[1][1]) < 33.2
+    assert 0.85 < iterated[0][0] <= 0.9 and psnr_of(iterated[1][1]) >= 33
+    assert iterated[0][1] < single[0][1] and iterated[1][0] < single[1][0]
 
 
 def test_a_map_of_weights_moves_quality_inside(
@@ -214,23 +223,15 @@ def test_a_map_of_weights_moves_quality_inside(
     inside = mask > 127
     original = pixels.astype(np.float32) / 255
     plain = codec.decode(codec.encode(pixels, quality=45, effort=7))
-    weighted = codec.decode(codec.encode(pixels, quality=45, effort=7, roi=mask))
+    data = codec.encode(pixels, quality=45, effort=7, roi=mask)
+    weighted = codec.decode(data)
     assert mean_squared_error(weighted, original, inside) < 0.97 * mean_squared_error(plain, original, inside)
     assert mean_squared_error(weighted, original, ~inside) > mean_squared_error(plain, original, ~inside)
     Image.fromarray(mask).save(tmp_path / "mask.png")
     Image.fromarray(pixels).save(tmp_path / "in.png")
-    arguments = [
-        "encode",
-        "-q",
-        "45",
-        "-e",
-        "7",
-        "--roi",
-        tmp_path / "mask.png",
-        tmp_path / "in.png",
-        tmp_path / "o.nic",
-    ]
-    assert main([str(argument) for argument in arguments]) == 0
+    files = [str(tmp_path / name) for name in ("mask.png", "in.png", "out.nic")]
+    assert main(["encode", "--backend", "onnxruntime", "--threads", "1", "-q", "45", "-e", "7", "--roi", *files]) == 0
+    assert (tmp_path / "out.nic").read_bytes() == data  # the same again
     expected = psnr_of(mean_squared_error(weighted, original, inside))
     assert f"{expected:.2f} dB inside" in capsys.readouterr().err
 
@@ -266,11 +267,18 @@ def test_without_torch_the_extra_is_named(
 
 def test_ms_ssim() -> None:
     generator = np.random.default_rng(1)
-    picture = torch.from_numpy(generator.uniform(0, 255, (180, 190, 3)).astype(np.float32))
+    picture = torch.from_numpy(generator.uniform(0, 255, (192, 208, 3)).astype(np.float32))
     noise = torch.from_numpy(generator.normal(0, 1, picture.shape).astype(np.float32))
     assert float(ms_ssim(picture, picture)) == pytest.approx(1, abs=1e-5)
     values = [float(ms_ssim(picture + scale * noise, picture)) for scale in (5, 20, 60)]
     assert 1 > values[0] > values[1] > values[2] > 0
+    peer = pytest.importorskip("pytorch_msssim")
+    batch = [x.permute(2, 0, 1)[None] for x in (picture + 20 * noise, picture)]
+    assert values[1] == pytest.approx(float(peer.ms_ssim(*batch, data_range=255)), abs=1e-5)
+
+
+def test_weighted_squared_error() -> None:
+    picture = torch.zeros(180, 190, 3)
     weights = torch.zeros(180, 190)
     weights[:90] = 2
     noisy = picture.clone()

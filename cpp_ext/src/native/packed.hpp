@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels.hpp"
+#include "memory.hpp"
 #include "nicrt/native.hpp"
 
 namespace nicrt::native {
@@ -60,6 +61,7 @@ public:
     std::vector<float> exact;
     std::vector<double> energy;
     std::size_t scale_y = 1, scale_x = 1;
+    mutable Pool pool;
 };
 
 /// invalid_argument or unsupported where it cannot be.

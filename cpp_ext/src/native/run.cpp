@@ -21,24 +21,18 @@ constexpr std::size_t band_places = 256;
 constexpr std::size_t max_window_floats = std::size_t{1} << 30;
 /// One channel in so many is precise: the picture's error halves for 6% more products (measured on the shallow codec).
 constexpr std::size_t channels_per_precise = 32;
-constexpr std::size_t sampled_rows = 16;  ///< in which the precise channels are sought
-constexpr std::align_val_t cache_line{64};
+constexpr std::size_t sampled_rows = 4;  ///< in which the precise channels are sought
 
-struct Free {
-    void operator()(float* memory) const { ::operator delete[](memory, cache_line); }
-};
-using Floats = std::unique_ptr<float[], Free>;
-
-Floats zeros(std::size_t count) {
-    auto* const memory = static_cast<float*>(::operator new[](count * sizeof(float), cache_line));
-    std::fill_n(memory, count, 0.0F);
-    return Floats(memory);
+Floats zeros(Pool& pool, std::size_t count) {
+    Floats floats = pool.take(count);
+    std::fill_n(floats.get(), count, 0.0F);
+    return floats;
 }
 
-/// Consecutive rows [first, end) of one tensor, each [units][phases][lanes with their padding].
+/// Consecutive rows [first, end) of one tensor, each [phases][units][lanes with their padding].
 class Window {
 public:
-    explicit Window(std::size_t row_floats) : row_floats_(row_floats) {}
+    Window(Pool& pool, std::size_t row_floats) : pool_(&pool), row_floats_(row_floats) {}
 
     std::size_t first = 0, end = 0;
 
@@ -51,7 +45,7 @@ public:
         const std::size_t rows = std::max(until, from + kept) - from;
         const float* const old = kept > 0 ? row(kept_from) : nullptr;
         if (rows > capacity_) {
-            Floats larger = zeros(rows * row_floats_);
+            Floats larger = zeros(*pool_, rows * row_floats_);
             if (kept > 0) std::copy_n(old, kept * row_floats_, larger.get());
             data_ = std::move(larger);
             capacity_ = rows;
@@ -63,14 +57,10 @@ public:
     }
 
 private:
+    Pool* pool_;
     std::size_t row_floats_;
     std::size_t capacity_ = 0;
     Floats data_;
-};
-
-/// Where a layer's output rows go: output m of phase p lies at row + m * output_stride + p * phase_stride.
-struct Target {
-    std::size_t output_stride, phase_stride;
 };
 
 /// Row `row` of channel c of the affine combination.
@@ -114,33 +104,42 @@ public:
         lanes_ = groups_ * lane_group + 2 * lane_pad;
         std::size_t height = input.height;
         for (const PackedLayer& layer : chain.layers) {
-            windows_.emplace_back((layer.units + extra(layer)) * layer.in_phases * lanes_);
+            windows_.emplace_back(chain.pool, (layer.units + extra(layer)) * layer.in_phases * lanes_);
             heights_.push_back(height);
             height *= layer.y.stride;
         }
         const PackedLayer& last = chain.layers.back();
         planes_ = last.out * last.out_phases();
-        picture_row_ = zeros(planes_ * lanes_);
-        scratch_ = zeros(3 * lanes_);
+        picture_rows_ = zeros(chain.pool, rows_at_once() * planes_ * lanes_);
+        scratch_ = zeros(chain.pool, 3 * lanes_);
     }
 
     /// Rows [first, end) of the latents' grid, as picture rows.
     void run(std::size_t first, std::size_t end) {
-        const std::size_t band = std::max<std::size_t>(1, band_places / (groups_ * lane_group));
-        for (std::size_t row = first; row < end; row += band)
-            show(row * chain_.scale_y, std::min(row + band, end) * chain_.scale_y);
+        for (std::size_t row = first; row < end; row += band())
+            show(row * chain_.scale_y, std::min(row + band(), end) * chain_.scale_y);
     }
 
 private:
-    /// Picture rows [first, end).
+    /// Rows of latents.
+    [[nodiscard]] std::size_t band() const { return std::max<std::size_t>(1, band_places / (groups_ * lane_group)); }
+
+    /// Picture rows: one stride of the last layer's, or the band's where that is the first layer (see `compute`).
+    [[nodiscard]] std::size_t rows_at_once() const {
+        return chain_.layers.back().y.stride * (chain_.layers.size() == 1 ? band() : 1);
+    }
+
+    /// Picture rows [first, end), whole strides of the last layer.
     void show(std::size_t first, std::size_t end) {
         const std::size_t last = chain_.layers.size() - 1;
         need_inputs(last, first, end);
-        for (std::size_t row = first; row < end; ++row) {
-            compute(last, row, row + 1, {lanes_, chain_.layers[last].out * lanes_},
-                    [&](std::size_t) { return picture_row_.get(); });
-            chain_.kernels->to_bytes(picture_row_.get() + lane_pad, planes_, lanes_, input_.width, low_, high_,
-                                     out_ + row * planes_ * input_.width);
+        for (std::size_t start = first; start < end; start += rows_at_once()) {
+            const std::size_t stop = std::min(start + rows_at_once(), end);
+            const auto place = [&](std::size_t row) { return picture_rows_.get() + (row - start) * planes_ * lanes_; };
+            compute(last, start, stop, place);
+            for (std::size_t row = start; row < stop; ++row)
+                chain_.kernels->to_bytes(place(row) + lane_pad, planes_, lanes_, input_.width, low_, high_,
+                                         out_ + row * planes_ * input_.width);
         }
     }
 
@@ -161,35 +160,58 @@ private:
         if (start >= end) return;
         window.end = end;
         if (l == 0) {
-            for (std::size_t row = start; row < end; ++row) latents(row, window.row(row));
+            latents(start, end);
             return;
         }
         need_inputs(l - 1, start, end);
-        const std::size_t phases = chain_.layers[l].in_phases;
-        compute(l - 1, start, end, {phases * lanes_, lanes_}, [&](std::size_t row) { return window.row(row); });
+        compute(l - 1, start, end, [&](std::size_t row) { return window.row(row); });
         const std::size_t spare = groups_ * lane_group - input_.width;
         if (spare == 0) return;
         for (std::size_t row = start; row < end; ++row)  // beyond the right edge a tensor is 0
-            for (std::size_t p = 0; p < chain_.layers[l].units * phases; ++p)
+            for (std::size_t p = 0; p < chain_.layers[l].units * chain_.layers[l].in_phases; ++p)
                 std::fill_n(window.row(row) + p * lanes_ + lane_pad + input_.width, spare, 0.0F);
     }
 
-    /// Output rows [first, end) of a layer, whose input rows are there; row(r) is where row r lies.
-    template <class Row>
-    void compute(std::size_t l, std::size_t first, std::size_t end, Target target, const Row& row) {
+    /// Output rows [first, end) of a layer, whose input rows are there; place(r) is where row r goes.
+    template <class Place>
+    void compute(std::size_t l, std::size_t first, std::size_t end, const Place& place) {
         const PackedLayer& layer = chain_.layers[l];
-        const std::size_t step = layer.y.stride, phases = layer.out_phases();
+        const std::size_t step_y = layer.y.stride, step_x = layer.x.stride;
+        if (l == 0) {  // its weights are many: each block of them meets all the rows of the band
+            for (std::size_t start = first; start < std::min(end, first + step_y); ++start)
+                for (std::size_t column = 0; column < step_x; ++column)
+                    for (const Panel& panel : layer.panels[start % step_y * step_x + column])
+                        for (std::size_t row = start; row < end; row += step_y)
+                            block(l, panel, row, column, {0, groups_}, place(row));
+            return;
+        }
+        // Its input is what does not fit into the fastest cache: each part of it meets all the outputs around it.
+        const std::size_t most = chain_.kernels->groups;
+        for (std::size_t start = first; start < end; start = (start / step_y + 1) * step_y)
+            for (std::size_t group = 0; group < groups_; group += most)
+                for (std::size_t phase = 0; phase < layer.out_phases(); ++phase)
+                    for (std::size_t row = start; row < std::min(end, (start / step_y + 1) * step_y); ++row)
+                        for (const Panel& panel : layer.panels[row % step_y * step_x + phase % step_x])
+                            block(l, panel, row, phase, {group, std::min(group + most, groups_)}, place(row));
+    }
+
+    struct Groups {
+        std::size_t first, end;
+    };
+
+    /// One block of outputs, in one phase of one row, some of its lanes.
+    void block(std::size_t l, const Panel& panel, std::size_t row, std::size_t phase, Groups groups, float* out_row) {
+        const PackedLayer& layer = chain_.layers[l];
+        place_taps(l, row, phase, panel);
         const auto& kernels = layer.pairs ? chain_.kernels->pairs : chain_.kernels->fp32;
-        for (std::size_t start = first; start < std::min(end, first + step); ++start)
-            for (std::size_t column = 0; column < layer.x.stride; ++column)
-                for (const Panel& panel : layer.panels[start % step * layer.x.stride + column])
-                    for (std::size_t phase = column; phase < phases; phase += layer.x.stride)
-                        for (std::size_t r = start; r < end; r += step) {
-                            place_taps(l, r, phase, panel);
-                            float* const out = row(r) + lane_pad + panel.first * target.output_stride +
-                                               phase * target.phase_stride;
-                            lanes(layer, panel, kernels[panel.count - 1], out, target.output_stride);
-                        }
+        Tile tile{taps_.data(), taps_.size(), 0, {layer.units, extra(layer)}, lanes_, layer.bias.data() + panel.first,
+                  layer.slope, out_row + lane_pad + (phase * layer.out + panel.first) * lanes_, lanes_};
+        for (std::size_t group = groups.first; group < groups.end;) {
+            const std::size_t count = std::min(chain_.kernels->groups, groups.end - group);
+            tile.lane = group * lane_group;
+            kernels[panel.count - 1][count - 1](tile);
+            group += count;
+        }
     }
 
     /// The taps of one output row and column phase, those of rows outside the tensor left out.
@@ -207,7 +229,7 @@ private:
             const bool inside = from >= 0 && from < static_cast<std::ptrdiff_t>(heights_[l]);
             for (const ColumnTap& x : columns) {
                 if (inside)
-                    taps_.push_back({window.row(static_cast<std::size_t>(from)) + x.phase * lanes_ + lane_pad + x.offset,
+                    taps_.push_back({window.row(static_cast<std::size_t>(from)) + x.phase * (layer.units + extra(layer)) * lanes_ + lane_pad + x.offset,
                                      {weights, more}});
                 weights += units;
                 more += extra_units;
@@ -215,42 +237,31 @@ private:
         }
     }
 
-    void lanes(const PackedLayer& layer, const Panel& panel, const TileKernel* kernels, float* out,
-               std::size_t out_stride) {
-        Tile tile{taps_.data(), taps_.size(), 0, {layer.units, extra(layer)}, layer.in_phases * lanes_, layer.bias.data() + panel.first,
-                  layer.slope, out, out_stride};
-        for (std::size_t group = 0; group < groups_;) {
-            const std::size_t count = std::min(chain_.kernels->groups, groups_ - group);
-            tile.lane = group * lane_group;
-            kernels[count - 1](tile);
-            group += count;
-        }
-    }
-
-    /// One row of the first layer's input: the affine combination, as fp32 or as pairs.
-    void latents(std::size_t row, float* to) {
+    /// Rows [first, end) of the first layer's input: the affine combination, as fp32 or as pairs. Channel by channel, so
+    /// that the tensors are read in long runs.
+    void latents(std::size_t first, std::size_t end) {
         const PackedLayer& layer = chain_.layers.front();
         const Kernels& kernels = *chain_.kernels;
         const std::size_t width = input_.width;
-        if (!layer.pairs) {
-            for (std::size_t c = 0; c < layer.in; ++c) combine(kernels, input_, c, row, to + c * lanes_ + lane_pad);
-            return;
-        }
         float* const low = scratch_.get();
         float* const high = low + lanes_;
         float* const rest = high + lanes_;
-        for (std::size_t c = 0; c < layer.in; c += 2, to += lanes_) {
-            combine(kernels, input_, c, row, low);
-            if (c + 1 < layer.in) combine(kernels, input_, c + 1, row, high);
-            else std::fill_n(high, width, 0.0F);
-            kernels.to_pairs(low, high, width, to + lane_pad);
-        }
-        for (const std::uint32_t c : precise_.channels) {
-            combine(kernels, input_, c, row, high);
-            kernels.to_rest(high, width, rest);
-            kernels.to_pairs(rest, high, width, to + lane_pad);
-            to += lanes_;
-        }
+        for (std::size_t unit = 0; unit < layer.units + extra(layer); ++unit)
+            for (std::size_t row = first; row < end; ++row) {
+                float* const to = windows_.front().row(row) + unit * lanes_ + lane_pad;
+                if (!layer.pairs) {
+                    combine(kernels, input_, unit, row, to);
+                } else if (unit < layer.units) {
+                    combine(kernels, input_, 2 * unit, row, low);
+                    if (2 * unit + 1 < layer.in) combine(kernels, input_, 2 * unit + 1, row, high);
+                    else std::fill_n(high, width, 0.0F);
+                    kernels.to_pairs(low, high, width, to);
+                } else {
+                    combine(kernels, input_, precise_.channels[unit - layer.units], row, high);
+                    kernels.to_rest(high, width, rest);
+                    kernels.to_pairs(rest, high, width, to);
+                }
+            }
     }
 
     /// Units of a row besides layer.units.
@@ -264,7 +275,7 @@ private:
     std::size_t groups_, lanes_, planes_;
     std::vector<Window> windows_;       ///< the input rows of each layer that are held
     std::vector<std::size_t> heights_;  ///< of each layer's input
-    Floats picture_row_, scratch_;
+    Floats picture_rows_, scratch_;
     std::vector<Tap> taps_;
 };
 

@@ -1,0 +1,272 @@
+"""Import of CompressAI checkpoints: what their numbers become, bundles of all three architectures, what is refused."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxscript")
+
+from torch import Tensor, nn  # noqa: E402
+
+import nicrt  # noqa: E402
+from nicrt.export import compressai  # noqa: E402
+from nicrt.export.cli import export_family  # noqa: E402
+from nicrt.export.factorized import merge, tables  # noqa: E402
+from nicrt.export.models.entropy import FactorizedPrior, gaussian_bits  # noqa: E402
+from nicrt.export.models.gdn import GDN  # noqa: E402
+from nicrt.export.models.mean_scale import Factorized, Hyperprior, MeanScale, ScaleOnly  # noqa: E402
+from nicrt.export.tables import build, gaussian  # noqa: E402
+from nicrt.runtime.bundle import Bundle  # noqa: E402
+from nicrt.runtime.errors import UnsupportedError  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+HARBOUR = ROOT / "tests" / "pictures" / "harbour.png"
+PEDESTAL = 2.0**-36
+MODELS = dict(zip(compressai.ARCHITECTURES, (Factorized, ScaleOnly, MeanScale), strict=True))
+CHECKPOINTS_FIGURES = {
+    0: (33.93, 0.368),
+    2: (31.94, 0.547),
+}  # of `photographs`: dB, bpp, as the weights' README has them
+
+
+def _random(arch: str) -> Factorized | Hyperprior:
+    """A model of 6 channels and 9 latents with symbols and scales that are not all 0."""
+    torch.manual_seed(4)
+    model = MODELS[arch](6, 9, filters=(3, 3, 3, 3))
+    for name, parameter in model.named_parameters():
+        if name.startswith("prior."):
+            nn.init.normal_(parameter, 0, 0.4)
+    with torch.no_grad():
+        model.g_a[6].weight *= 40
+        model.g_s[0].weight *= 0.1
+        if isinstance(model, Hyperprior):
+            model.h_a[4].weight *= 4
+            model.h_s[4].bias[:9] += 1.5
+        for module in model.modules():
+            if isinstance(module, GDN):
+                module.gamma += 0.01 * torch.rand_like(module.gamma)
+    return model.eval().requires_grad_(False)
+
+
+def _state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """The model in CompressAI's layout."""
+    lists = {"H": "matrices", "B": "biases", "A": "factors"}
+    state: dict[str, Tensor] = {
+        "entropy_bottleneck.quantiles": torch.zeros(6, 1, 3),
+        "entropy_bottleneck._offset": torch.zeros(0, dtype=torch.int32),
+    }
+    for name, tensor in model.state_dict().items():
+        owner, _, last = name.rpartition(".")
+        if name.startswith("prior."):
+            _, kind, number = name.split(".")
+            state[f"entropy_bottleneck.{lists[kind]}.{number}"] = tensor
+        elif last in ("beta", "gamma"):
+            state[name] = torch.sqrt(tensor.double() + PEDESTAL).float()
+            least = 1e-6 if last == "beta" else 0.0
+            state[f"{owner}.{last}_reparam.pedestal"] = torch.tensor([PEDESTAL])
+            state[f"{owner}.{last}_reparam.lower_bound.bound"] = torch.tensor([(least + PEDESTAL) ** 0.5])
+        else:
+            state[name] = tensor
+    return state
+
+
+def _bytes(saved: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(saved, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("arch", compressai.ARCHITECTURES)
+def test_a_state_dict_becomes_the_model_that_it_came_from(arch: str) -> None:
+    model = _random(arch)
+    state = _state_dict(model)
+    for wrapped in (state, {"network": arch, "state_dict": {f"module.{name}": t for name, t in state.items()}}):
+        loaded = compressai.load(arch, compressai.state_dict(_bytes(wrapped)))
+        assert type(loaded) is type(model) and (loaded.channels, loaded.latents) == (6, 9)
+        for name, tensor in model.state_dict().items():
+            torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=1e-6, atol=1e-7)
+    old = {name.replace("matrices.", "_matrix").replace("biases.", "_bias"): tensor for name, tensor in state.items()}
+    assert torch.equal(compressai.renamed(old)["prior.H.1"], model.prior.H[1])
+
+
+def test_the_reparametrisation_is_undone_with_its_bounds() -> None:
+    bound = (1e-6 + PEDESTAL) ** 0.5
+    state = {
+        "g_a.1.beta": torch.tensor([-3.0, 0.0, 0.5, 2.0]),
+        "g_a.1.beta_reparam.pedestal": torch.tensor([PEDESTAL]),
+        "g_a.1.beta_reparam.lower_bound.bound": torch.tensor([bound]),
+    }
+    values = compressai.renamed(state)["g_a.1.beta"]
+    torch.testing.assert_close(values, torch.tensor([1e-6, 1e-6, 0.25, 4.0]), rtol=1e-5, atol=0)
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Bundles of random models, the hyperprior's calibrated with a picture."""
+    folder = tmp_path_factory.mktemp("imported")
+    result = {}
+    for arch in compressai.ARCHITECTURES:
+        checkpoint = folder / f"{arch}.pth.tar"
+        checkpoint.write_bytes(_bytes(_state_dict(_random(arch))))
+        result[arch] = folder / arch
+        pictures = [HARBOUR] if arch == compressai.HYPERPRIOR else []
+        export_family("compressai", checkpoint, result[arch], arch=arch, calibrate=pictures)
+    return result
+
+
+@pytest.mark.parametrize("arch", compressai.ARCHITECTURES)
+def test_bundles_of_every_architecture_code_what_torch_codes(bundles: dict[str, Path], arch: str) -> None:
+    model = _random(arch)
+    codec = nicrt.load(bundles[arch], threads=1)
+    pixels = np.asarray(Image.open(HARBOUR).convert("RGB"))[:128, :192]
+    x = torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    own = model.evaluate(x)
+    data = codec.encode(pixels)
+    *z, y = (torch.from_numpy(symbols)[None] for symbols in codec.symbols(data))
+    mean: Tensor | float = 0.0
+    if isinstance(model, Hyperprior):
+        assert own.z is not None and torch.equal(z[0], own.z)
+        if isinstance(model, MeanScale):
+            mean = _lowered_mean(bundles[arch], z[0])
+        latents, _ = model.analyse(x)
+        assert torch.equal(y, torch.round(latents - mean).int())
+    else:
+        assert torch.equal(y, own.symbols)
+    assert np.count_nonzero(y.numpy()) > 0.1 * y.numel()
+    expected = model.g_s(y.float() + mean).clamp(0, 1).mul(255).round().numpy()[0].transpose(1, 2, 0)
+    assert np.abs(codec.decode(data) - expected).max() <= 1
+    assert len(data) == pytest.approx((own.z_bits + own.symbol_bits) / 8, rel=0.03, abs=120)
+    for height, width in ((1, 1), (1, 33), (50, 3)):
+        assert codec.decode(codec.encode(pixels[:height, :width])).shape == (height, width, 3)
+
+
+def _lowered_mean(bundle: Path, z: Tensor) -> Tensor:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(bundle / "graphs" / "hyper.onnx", providers=["CPUExecutionProvider"])
+    scalars = {name: np.array([value], np.int32) for name, value in (("step", 0), ("skip", 0), ("dz", 3))}
+    return torch.from_numpy(session.run(["mean"], {"z": z.numpy(), **scalars})[0])
+
+
+def test_another_process_writes_the_same_bytes(bundles: dict[str, Path], tmp_path: Path) -> None:
+    folder = bundles[compressai.HYPERPRIOR]
+    arguments = ["--arch", compressai.HYPERPRIOR, "--checkpoint", f"{folder}.pth.tar", "--calibrate", str(HARBOUR)]
+    command = [sys.executable, "-m", "nicrt.runtime.cli", "export", "compressai", *arguments, "-o", str(tmp_path / "b")]
+    subprocess.run(command, check=True, env={"OMP_NUM_THREADS": "1"}, capture_output=True)
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        assert (tmp_path / "b" / file.relative_to(folder)).read_bytes() == file.read_bytes()
+
+
+def test_half_weights_are_kept_where_pictures_stay_the_same() -> None:
+    model = _random(compressai.MEAN)
+    latents = [torch.randn(1, 9, 4, 4)]
+    half = compressai.with_half_weights(model, latents)
+    assert half is not model
+    for name, tensor in half.state_dict().items():
+        kept = name.startswith(("h_s", "prior")) or not name.endswith("weight")
+        assert torch.equal(tensor, model.state_dict()[name] if kept else model.state_dict()[name].half().float())
+    with torch.no_grad():
+        model.g_s[6].weight *= 1e7  # beyond float16
+    assert compressai.with_half_weights(model, latents) is model
+
+
+def test_more_channels_than_tables_share_the_nearest() -> None:
+    torch.manual_seed(6)
+    prior = FactorizedPrior(40, (3, 3, 3, 3))
+    for parameter in prior.parameters():
+        nn.init.normal_(parameter, 0, 0.5)
+    prior.requires_grad_(False)
+    full, fewer = tables(prior, 40), tables(prior, 40, most=25)
+    assert len(full.tables) == 40 and len(fewer.tables) == 25
+    assert fewer.channel is not None and fewer.channel.shape == (1, 40) and set(fewer.channel[0]) == set(range(25))
+    scales = [0.3, 8.0, 0.31, 2.0]
+    built = [build(gaussian(scale)) for scale in scales]
+    edges = np.arange(-1024, 1026) - 0.5
+    mass = np.stack([gaussian(scale).mass(edges) for scale in scales])
+    kept = merge(mass, built, 3)
+    assert kept[1] == 1 and kept[3] == 3 and kept[0] == kept[2] in (0, 2)
+    assert len(set(merge(mass, built, 1))) == 1
+
+
+def test_what_cannot_be_imported_is_refused_with_a_reason(tmp_path: Path) -> None:
+    state = _state_dict(_random(compressai.MEAN))
+    context = {**state, "context_prediction.weight": torch.zeros(1)}
+    other = {"g_a.0.conv1.weight": torch.zeros(3, 3, 3, 3)}
+    incomplete = {name: tensor for name, tensor in state.items() if name != "h_a.2.weight"}
+    file = tmp_path / "checkpoint"
+    for saved, arch, reason in (
+        (state, None, "--arch"),
+        (state, "cheng2020-attn", "one of"),
+        (state, compressai.HYPERPRIOR, "is of mbt2018-mean.*--arch mbt2018-mean"),
+        (_state_dict(_random(compressai.FACTORIZED)), compressai.MEAN, "is of bmshj2018-factorized"),
+        (context, compressai.MEAN, "context model"),
+        (other, compressai.MEAN, "transforms"),
+        (incomplete, compressai.MEAN, "h_a.2.weight"),
+        ([1, 2], compressai.MEAN, "state dict"),
+        ({"state_dict": Path("x")}, compressai.MEAN, "not a PyTorch checkpoint"),  # code, which is never run
+    ):
+        file.write_bytes(_bytes(saved))
+        with pytest.raises(UnsupportedError, match=reason):
+            export_family("compressai", file, tmp_path / "out", arch=arch)
+    file.write_bytes(b"no checkpoint")
+    with pytest.raises(UnsupportedError, match="not a PyTorch checkpoint"):
+        export_family("compressai", file, tmp_path / "out", arch=compressai.MEAN)
+    with pytest.raises(ValueError, match="no architecture"):
+        export_family("mean-scale", file, tmp_path / "out", arch=compressai.MEAN)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def imported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of the trained checkpoint."""
+    out = tmp_path_factory.mktemp("trained") / "mbt2018-mean"
+    weights = checkpoint.with_name("compressai-mbt2018-mean.pth.tar")
+    export_family("compressai", weights, out, arch=compressai.MEAN)
+    return out
+
+
+def test_the_trained_checkpoint_has_its_figures(imported: Path, photographs: list[np.ndarray]) -> None:
+    codec = nicrt.load(imported, threads=1)
+    for number, (decibel, bpp) in CHECKPOINTS_FIGURES.items():
+        pixels = np.rint(photographs[number][0] * 255).astype(np.uint8).transpose(1, 2, 0)
+        data = codec.encode(pixels)
+        error = codec.decode(data).astype(np.float64) - pixels
+        assert 8 * len(data) / (pixels.size / 3) == pytest.approx(bpp, rel=0.005)
+        assert 10 * np.log10(255**2 / np.mean(error**2)) == pytest.approx(decibel, abs=0.03)
+
+
+def test_its_weights_are_stored_as_float16(imported: Path) -> None:
+    bundle = Bundle.open(imported)
+    sizes = {name: len(bundle.graph_bytes(name)) for name in bundle.manifest.graphs}
+    assert sizes["analysis"] < 5.5e6 and sizes["synthesis"] < 3.5e6
+
+
+def test_the_lowered_checkpoint_costs_less_than_half_a_percent(
+    checkpoint: Path, imported: Path, photographs: list[np.ndarray]
+) -> None:
+    import onnxruntime
+
+    weights = checkpoint.with_name("compressai-mbt2018-mean.pth.tar")
+    model = compressai.load(compressai.MEAN, compressai.state_dict(weights.read_bytes()))
+    assert isinstance(model, MeanScale)
+    session = onnxruntime.InferenceSession(imported / "graphs" / "hyper.onnx", providers=["CPUExecutionProvider"])
+    scalars = {name: np.array([value], np.int32) for name, value in (("step", 0), ("skip", 0), ("dz", 3))}
+    lowered = own = 0.0
+    for photograph in photographs:
+        y, z = model.analyse(torch.from_numpy(np.ascontiguousarray(photograph[:, :, :384, :384])))
+        z = torch.round(z)
+        index, mean = session.run(None, {"z": z.int().numpy(), **scalars})
+        lowered += float(gaussian_bits(torch.round(y - torch.from_numpy(mean)), torch.from_numpy(index).int()).sum())
+        float_mean, scale = model.gaussians(z)
+        nearest = torch.round((scale.double() / 0.11).clamp_min(1).log() * 63 / np.log(256 / 0.11))
+        own += float(gaussian_bits(torch.round(y - float_mean), nearest).sum())
+    assert lowered < 1.005 * own
