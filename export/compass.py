@@ -29,7 +29,7 @@ from .layers import Dequantise, Quantise, to_bytes
 from .lowering import draw, lower_scales
 from .mean_scale import Analysis
 from .models.compass import FEATURES, RESIDUAL_OFFSET, Compass
-from .models.entropy import DZ_DEFAULT, LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN, FactorizedPrior
+from .models.entropy import DZ_DEFAULT, LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN, FactorizedPrior, HyperSynthesis
 from .models.mean_scale import ALIGN, HYPER_STRIDE, LATENT_STRIDE, Z_LIMIT, MeanScale
 from .tables import Floats, TableSet, by_channel_and_step, by_scale, gaussian, with_outliers
 
@@ -66,8 +66,8 @@ class Crop(nn.Module):
     def forward(self, x: Tensor, size: Tensor) -> Tensor:
         height, width = cast(int, size[0].item()), cast(int, size[1].item())  # symbols, while tracing
         for extent, whole in ((height, x.shape[2]), (width, x.shape[3])):
-            torch._check(extent >= 1)
-            torch._check(extent <= whole)
+            torch._check(extent >= 1)  # type: ignore[no-untyped-call]
+            torch._check(extent <= whole)  # type: ignore[no-untyped-call]
         return x.clamp(0, 1).narrow(2, 0, height).narrow(3, 0, width)
 
 
@@ -184,7 +184,7 @@ def _layer_graphs(model: Compass) -> list[GraphSource]:
         ),
         exact_graph(
             "residual_hyper",
-            lower_hyper_synthesis(model.residual.h_s, Z_LIMIT),
+            lower_hyper_synthesis(cast(HyperSynthesis, model.residual.h_s), Z_LIMIT),
             _HYPER,
             {"index": _INDEX, "mean": _LATENT},
         ),

@@ -31,7 +31,7 @@ FACTORIZED, HYPERPRIOR, MEAN = ARCHITECTURES = ("bmshj2018-factorized", "bmshj20
 LEAST_HALF_PSNR = 71.4
 """dB between the pictures of float16 and float32 weights from which on the former are stored: they then take less than
 0.01 dB from a codec of up to 45 dB."""
-DRAWN_SIDE = 16  # height and width of latents that are drawn
+DRAWN_SIDE = 16  # height and width of the latents that float16 weights are measured with
 CALIBRATION_SIDE = 1024  # of the middle of a calibration picture that is used, pixels
 
 _PARAMETERS = {"matrices": "H", "matrix": "H", "biases": "B", "bias": "B", "factors": "A", "factor": "A"}
@@ -143,14 +143,14 @@ def _sample(model: Hyperprior, picture: npt.NDArray[np.float32]) -> Sample:
 
 @torch.no_grad()
 def with_half_weights(model: Factorized | Hyperprior, latents: Sequence[Tensor]) -> Factorized | Hyperprior:
-    """The model with the convolutions' weights of its transforms rounded to float16, if the pictures of these latents
-    stay the same within LEAST_HALF_PSNR; else the model."""
+    """The model with the convolutions' weights of its transforms rounded to float16, if the pictures of (a piece of)
+    these latents stay the same within LEAST_HALF_PSNR; else the model."""
     half = deepcopy(model)
     for part in (half.g_a, half.g_s, *([half.h_a] if isinstance(half, Hyperprior) else [])):
         for module in part.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 module.weight.copy_(module.weight.half().float())
-    for y in latents:
+    for y in (whole[:, :, :DRAWN_SIDE, :DRAWN_SIDE] for whole in latents):
         picture = model.g_s(y).clamp(0, 1)
         again = half.g_s(half.g_a(picture)) - model.g_s(model.g_a(picture))
         error = float((again**2).mean())

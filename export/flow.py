@@ -142,15 +142,15 @@ def _after_gathering(orders: Tensor) -> Tensor:
 
 
 class Level2(nn.Module):
-    """y0 int32 [1, 48, 2h, 2w], d0 int32 [48] → h1 and the mean of z1."""
+    """y0 int32 [1, 48, 2h, 2w], d0 int32 [48] → h1, the mean of z1, and no symbols of z1: zeros."""
 
     def __init__(self, model: Flow) -> None:
         super().__init__()
         self.level, self.mean = _Level(model, 2), _Mean(model, 1)
 
-    def forward(self, y0: Tensor, d0: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, y0: Tensor, d0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         h1 = self.level(y0.float() * z0_steps(d0))
-        return h1, self.mean(h1)
+        return h1, self.mean(h1), torch.zeros_like(h1, dtype=torch.int32)
 
 
 class Level1(nn.Module):
@@ -176,18 +176,6 @@ class Level0(nn.Module):
 
     def forward(self, ya: Tensor, yb: Tensor, h0: Tensor, mean2: Tensor, step2: Tensor) -> Tensor:
         return _to_bytes(self.level(torch.cat([h0, self.dequantise(ya + yb, mean2, step2)], 1)))
-
-
-class Fill1(nn.Module):
-    """h1 and mean1 float32 [1, 12, 4h, 4w] → picture uint8 [1, 16h, 16w, 3], z1 and z2 being their means."""
-
-    def __init__(self, model: Flow) -> None:
-        super().__init__()
-        self.level1, self.mean, self.level0 = _Level(model, 1), _Mean(model, 0), _Level(model, 0)
-
-    def forward(self, h1: Tensor, mean1: Tensor) -> Tensor:
-        h0 = self.level1(torch.cat([h1, mean1], 1))
-        return _to_bytes(self.level0(torch.cat([h0, self.mean(h0)], 1)))
 
 
 def _to_bytes(latents: Tensor) -> Tensor:
@@ -230,7 +218,7 @@ def _float_graphs(model: Flow) -> list[GraphSource]:
     upper = {"h1": _H1, "mean1": _H1}
     lower = {"h0": _H0, "mean2": _H0}
     return [
-        graph("level2", Level2(model), {"y0": _Y0, "d0": _D0}, upper, in_loop=True),
+        graph("level2", Level2(model), {"y0": _Y0, "d0": _D0}, {**upper, "none": _Y1}, in_loop=True),
         graph("level1", Level1(model), {"y1": _Y1, **upper, "step1": _STEP}, {**lower, "none": _Y2}, in_loop=True),
         graph(
             "level0",
@@ -239,7 +227,6 @@ def _float_graphs(model: Flow) -> list[GraphSource]:
             {"picture": _PICTURE},
             in_loop=False,
         ),
-        graph("fill1", Fill1(model), upper, {"picture": _PICTURE}, in_loop=False),
     ]
 
 
@@ -337,9 +324,9 @@ def _stage0() -> Stage:
         steps=[
             Run("analyse", {"x": "@x", "d0": "$d0"}, {"y0": "y0", "v1": "v1", "v2": "v2"}, enc=True),
             Entropy("y0", Z0, Z0_STRIDE, "z0", by="channel", set="d0"),
-            Run("level2", {"y0": "y0", "d0": "$d0"}, {"h1": "h1", "mean1": "mean1"}),
+            Run("level2", {"y0": "y0", "d0": "$d0"}, {"h1": "h1", "mean1": "mean1", "none": "none1"}),
         ],
-        show=Run("fill1", {"h1": "h1", "mean1": "mean1"}, {"picture": "picture"}),
+        show=[_level1("none1"), _show("none", "none")],
     )
 
 
@@ -348,13 +335,17 @@ def _pick(number: int, outputs: dict[str, str]) -> Run:
     return Run(f"pick{number}", inputs, outputs, enc=True)
 
 
+def _level1(symbols: str) -> Run:
+    inputs = {"y1": symbols, "h1": "h1", "mean1": "mean1", "step1": "$step1"}
+    return Run("level1", inputs, {"h0": "h0", "mean2": "mean2", "none": "none"})
+
+
 def _show(first: str, second: str) -> Run:
     inputs = {"ya": first, "yb": second, "h0": "h0", "mean2": "mean2", "step2": "$step2"}
     return Run("level0", inputs, {"picture": "picture"})
 
 
 def _stage1() -> Stage:
-    level1 = {"y1": "y1", "h1": "h1", "mean1": "mean1", "step1": "$step1"}
     return Stage(
         align=ALIGN,
         tile=TILE,
@@ -364,7 +355,7 @@ def _stage1() -> Stage:
             Entropy("t1", len(LAYOUT1.groups), LAYOUT1.block * Z1_STRIDE, "t1", by="context1"),
             Run("spread1", {"t": "t1", "skip": "$skip"}, {"x": "x1"}),
             Entropy("y1", Z1, Z1_STRIDE, "y", by="x1"),
-            Run("level1", level1, {"h0": "h0", "mean2": "mean2", "none": "none"}),
+            _level1("y1"),
         ],
         show=_show("none", "none"),
     )

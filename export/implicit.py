@@ -95,29 +95,36 @@ class Filter(nn.Module):
         constant = last.bias.detach().reshape(3, patch)
         weight = torch.cat([first.weight.detach()[:, :patch, 0, 0], kernels.reshape(3 * HIDDEN, patch), constant])
         bias = torch.cat([first.bias.detach(), torch.zeros(3 * HIDDEN + 3)])
-        # rows of the patch become channels: the graph gathers them
-        self.cell = nn.Conv2d(3 * FEATURES, len(bias), (1, 3), padding=(0, 1))
-        self.cell.weight = nn.Parameter(weight.reshape(len(bias), 3 * FEATURES, 1, 3), requires_grad=False)
-        self.cell.bias = nn.Parameter(bias, requires_grad=False)
+        # taps by column, then channel and row: the graph gathers rows, and moves columns
+        taps = weight.reshape(-1, FEATURES, 3, 3).permute(3, 1, 2, 0).reshape(patch, -1)
+        self.cell = nn.Parameter(taps.clone(), requires_grad=False)
+        self.bias = nn.Parameter(bias, requires_grad=False)
         self.place = nn.Parameter(first.weight.detach()[:, patch:, 0, 0].T.clone(), requires_grad=False)
-        self.second = second
+        self.second = nn.Parameter(second.weight.detach()[:, :, 0, 0].T.clone(), requires_grad=False)
+        self.second_bias = nn.Parameter(cast(Tensor, second.bias).detach().clone(), requires_grad=False)
         self.bicubic = Bicubic()
 
     def forward(self, x: Tensor, features: Tensor, rows: Tensor, cols: Tensor, size: Tensor) -> Tensor:
-        """As `Bicubic`, with features [1, FEATURES, h, w]."""
+        """As `Bicubic`, with features [1, FEATURES, h, w]. Channels come last, so that a gathered column is one block
+        of memory."""
         h, w = x.shape[2], x.shape[3]
         cells, down = nearest(rows, size[0], h)
         around = cells[None] + torch.arange(-1, 2)[:, None]
         inside = ((around >= 0) & (around < h)).float()
         taps = features.index_select(2, around.clamp(min=0).clamp(max=h - 1).flatten())
-        taps = taps.reshape(1, FEATURES, 3, rows.shape[0], w) * inside[:, :, None]
+        taps = taps.reshape(FEATURES, 3, rows.shape[0], w) * inside[:, :, None]
+        taps = F.pad(taps.reshape(3 * FEATURES, rows.shape[0], w).permute(1, 2, 0), (0, 0, 1, 1))
+        patches = torch.cat([taps[:, :-2], taps[:, 1:-1], taps[:, 2:]], 2)
         columns, right = nearest(cols, size[1], w)
-        cell = self.cell(taps.reshape(1, 3 * FEATURES, rows.shape[0], w)).index_select(3, columns)
+        cell = (patches @ self.cell + self.bias).index_select(1, columns)
         ratio = torch.stack([torch.full_like(size[0], h), torch.full_like(size[1], w)]).float() / size.float()
-        by_row = self.place[0][:, None, None] * down[:, None] + (ratio @ self.place[2:])[:, None, None]
-        by_column = self.place[1][:, None, None] * right
-        hidden = F.relu(self.second(F.relu(cell[:, :HIDDEN] + by_row + by_column)))
+        by_row = down[:, None, None] * self.place[0] + ratio @ self.place[2:]
+        by_column = right[:, None] * self.place[1]
+        hidden = F.relu(cell[:, :, :HIDDEN] + by_row + by_column)
+        hidden = F.relu(hidden @ self.second + self.second_bias)
         filtered = [
-            (cell[:, HIDDEN * colour : HIDDEN * (colour + 1)] * hidden).sum(1, keepdim=True) for colour in (1, 2, 3)
+            (cell[:, :, HIDDEN * colour : HIDDEN * (colour + 1)] * hidden).sum(2, keepdim=True) for colour in (1, 2, 3)
         ]
-        return torch.cat(filtered, 1) + cell[:, 4 * HIDDEN :] + self.bicubic(x, rows, cols, size)
+        picture = torch.cat(filtered, 2) + cell[:, :, 4 * HIDDEN :]
+        skip: Tensor = self.bicubic(x, rows, cols, size)
+        return picture.permute(2, 0, 1)[None] + skip

@@ -45,7 +45,7 @@ def part(source: BundleSource, variant: str | None, decoder_only: bool) -> Bundl
 
 def _steps(program: Program) -> list[Entropy | Run]:
     stages = program.stages
-    shows = [stage.show for stage in stages if isinstance(stage.show, Run)]
+    shows = [run for stage in stages for run in stage.show_runs]
     return [*(step for stage in stages for step in stage.steps), *shows]
 
 

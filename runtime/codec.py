@@ -217,7 +217,7 @@ class Codec:
 
     def _resolve(self, pixels: Rgb, wish: Wish, edit: Edit, effort: int) -> tuple[Wish, Goal | None]:
         """The wish at its target, and for an effort that iterates what it is to reach: measured by single passes."""
-        area = pixels.shape[0] * pixels.shape[1]
+        area = int(pixels.shape[0] * pixels.shape[1])
 
         def rate(data: bytes) -> float:
             return 8 * len(data) / area

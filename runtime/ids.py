@@ -25,7 +25,7 @@ def _canonical(value: object) -> bytes:
 
 def _graph_steps(stage: Stage) -> list[Run]:
     runs = [step for step in stage.steps if isinstance(step, Run) and not step.enc]
-    return [*runs, stage.show] if isinstance(stage.show, Run) else runs
+    return [*runs, *stage.show_runs]
 
 
 def _decides_symbols(graph: Graph) -> bool:

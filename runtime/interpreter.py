@@ -22,7 +22,7 @@ from .errors import CorruptError, UnsupportedError
 from .manifest import DIMENSION, Entropy, Graph, Port, Program, Run
 from .pictures import resample
 from .plan import Parameters, Round, rounds
-from .schedule import Scheduled, narrow, schedule, shown_tensor
+from .schedule import Scheduled, narrow, schedule
 from .validate import BY_CHANNEL, COLUMNS, PICTURE, ROWS, SIZE, parameter_source
 from .windows import MIN_WINDOWED, WINDOW, Placed, Rect, empty_like, place, unit_of
 
@@ -283,7 +283,7 @@ def _tiles_of(
 
 
 def _shown(item: Round, job: _Job, region: Rect | None) -> npt.NDArray[np.uint8]:
-    shown = job.tensors[shown_tensor(item)]
+    shown = job.tensors[item.stage.shown]
     height, width = item.size
     rect = Rect.of(item.padded) if shown.rect is None else shown.rect
     array = shown.array

@@ -135,16 +135,29 @@ class Run(_Strict, tag="graph", tag_field="op", rename={"inputs": "in", "outputs
 
 
 class Stage(_Strict):
-    """Steps that end in something to show. `align`: the stage's picture is padded to multiples of it. `tile`: default
+    """Steps that end in something to show: a tensor, or what graphs make of the scope, in order, without leaving
+    anything in it. `align`: the stage's picture is padded to multiples of it. `tile`: default
     tile edge in pixels, 0 for none. `halo`: pixels around a tile on which its pixels depend, None if the graphs do not
     say. `each`: one round per item of that list of sizes, the picture size of the round being the item's."""
 
     align: Annotated[int, Meta(ge=1, le=1024)]
     steps: list[Entropy | Run]
-    show: Run | Name
+    show: Run | Annotated[list[Run], Meta(min_length=1)] | Name
     each: Name | None = None
     tile: Annotated[int, Meta(ge=0, le=1 << 20)] = 0
     halo: Annotated[int, Meta(ge=0, le=1 << 16)] | None = None
+
+    @property
+    def show_runs(self) -> list[Run]:
+        """The graphs that run only to show the stage."""
+        if isinstance(self.show, str):
+            return []
+        return [self.show] if isinstance(self.show, Run) else self.show
+
+    @property
+    def shown(self) -> str:
+        """The tensor that is shown: the only output of the last graph, or the one that `show` names."""
+        return self.show if isinstance(self.show, str) else next(iter(self.show_runs[-1].outputs.values()))
 
 
 class Program(_Strict):

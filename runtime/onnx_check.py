@@ -59,8 +59,8 @@ def fields(data: memoryview) -> Iterator[tuple[int, memoryview | int | bytes]]:
         size, at = varint(data, at) if wire == 2 else (8 if wire == 1 else 4, at)
         if size > len(data) - at:
             raise UnsupportedError("not an ONNX model: a field runs past the end")
-        value = data[at : at + size]
-        yield key >> 3, value if wire == 2 else bytes(value)
+        content = data[at : at + size]
+        yield key >> 3, content if wire == 2 else bytes(content)
         at += size
 
 

@@ -74,7 +74,7 @@ def _check_rounds(program: Program, parameters: Parameters) -> None:
     if all(stage.each is not None and not parameters[stage.each] for stage in program.stages):
         raise ValueError("with these parameters there is no layer at all")
     for stage in program.stages:
-        runs = [step for step in [*stage.steps, stage.show] if isinstance(step, Run)]
+        runs = [step for step in [*stage.steps, *stage.show_runs] if isinstance(step, Run)]
         per_round = {s.removesuffix("[i]")[1:] for run in runs for s in run.inputs.values() if s.endswith("[i]")}
         layers = 1 if stage.each is None else len(parameters[stage.each]) // 2
         for name in per_round:
@@ -103,7 +103,7 @@ def estimated_bytes(program: Program, graphs: Mapping[str, Graph], plan: Iterabl
     for item in plan:
         height, width = item.padded
         places = sum(math.prod(item.shape(s)) for s in item.stage.steps if isinstance(s, Entropy))
-        steps = item.stage.steps if encoding else [*item.stage.steps, item.stage.show]
+        steps = item.stage.steps if encoding else [*item.stage.steps, *item.stage.show_runs]
         workspace = 0.0
         for names, rows in _graphs_run(steps, encoding=encoding):
             per_pixel = max(graphs[name].workspace_bytes_per_pixel or 0.0 for name in names)

@@ -32,15 +32,10 @@ def schedule(items: Sequence[Round], *, encoding: bool, show: bool) -> list[Sche
         if encoding or isinstance(step, Entropy) or not step.enc
     ]
     last = items[-1]
-    if show and isinstance(last.stage.show, Run):
-        steps.append(Scheduled(last, last.stage.show, Rect.of(last.padded)))
-    _mark_deaths(steps, keep=shown_tensor(last) if show else None)
+    if show:
+        steps.extend(Scheduled(last, run, Rect.of(last.padded)) for run in last.stage.show_runs)
+    _mark_deaths(steps, keep=last.stage.shown if show else None)
     return steps
-
-
-def shown_tensor(item: Round) -> str:
-    show = item.stage.show
-    return next(iter(show.outputs.values())) if isinstance(show, Run) else show
 
 
 def _reads(step: Entropy | Run) -> set[str]:

@@ -80,13 +80,13 @@ class TableGroup:
         escaped = (ids < 0) | (ids >= escape)
         frequency = self._frequency[self._start[:-1, None] + np.where(escaped, escape, ids)]
         bits = np.log2(TABLE_TOTAL / frequency) + self._shift[:, None] + ESCAPE_BITS * escaped
-        return bits.astype(np.float32)
+        return np.asarray(bits, np.float32)
 
     def tables_of_channels(self, table_sets: Sequence[int]) -> npt.NDArray[np.int32]:
         """Number of each channel's table, int32 [channels]; `table_sets` as in `by_channel`."""
         assert self._channel is not None
         channels = np.arange(self._channel.shape[1])
-        return self._channel[np.broadcast_to(table_sets, len(channels)), channels]
+        return np.asarray(self._channel[np.broadcast_to(table_sets, len(channels)), channels])
 
     def by_index(self) -> _core.Codebook:
         """All tables, for an index tensor."""

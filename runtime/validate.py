@@ -41,7 +41,6 @@ class _Scope:
     exact: set[str] = field(default_factory=set)
     dtypes: dict[str, str] = field(default_factory=dict)
 
-
     def copy(self) -> _Scope:
         return _Scope(set(self.defined), set(self.encoder), set(self.exact), dict(self.dtypes))
 
@@ -93,20 +92,16 @@ class _ProgramCheck:
                 self._entropy(step, stage)
             else:
                 self._run(step, encoding=step.enc)
-        if isinstance(stage.show, Run):
-            before = self.scope.copy()
-            self._run(stage.show, encoding=False)
-            outputs = list(stage.show.outputs.values())
-            if len(outputs) != 1:
-                raise _refuse("a `show` graph must have one output")
-            dtype = self.scope.dtypes[outputs[0]]
-            self.scope = before
-        else:
-            if stage.show not in self.scope.defined:
-                raise _refuse(f"a stage shows {stage.show!r}, which is not there")
-            dtype = self.scope.dtypes[stage.show]
-        if dtype != "uint8":
+        before = self.scope.copy()
+        for run in stage.show_runs:
+            self._run(run, encoding=False)
+        if stage.show_runs and len(stage.show_runs[-1].outputs) != 1:
+            raise _refuse("the last `show` graph must have one output")
+        if stage.shown not in self.scope.defined:
+            raise _refuse(f"a stage shows {stage.shown!r}, which is not there")
+        if self.scope.dtypes[stage.shown] != "uint8":
             raise _refuse("what a stage shows is not uint8")
+        self.scope = before
 
     def _entropy(self, step: Entropy, stage: Stage) -> None:
         if not self.program.encodes:

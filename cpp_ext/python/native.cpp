@@ -74,8 +74,8 @@ native::Chain make(const std::vector<PyLayer>& py_layers, const std::string& nam
     return chain;
 }
 
-auto run(const native::Chain& chain, const std::vector<PyTerm>& terms, const Vector& offset, float low, float high,
-         unsigned threads) {
+auto run(const native::Chain& chain, const std::vector<PyTerm>& terms, const Vector& offset, float low,
+         float high, unsigned threads) {
     require(!terms.empty(), "no terms");
     native::Input input;
     input.offset = span_of(offset);
@@ -92,8 +92,8 @@ auto run(const native::Chain& chain, const std::vector<PyTerm>& terms, const Vec
         require(fits, "a tensor that is not [1, channels, height, width] of the chain");
     }
     // Extents are those of arrays that exist, and the scales at most 256: the product stays far below 2^64.
-    const auto picture = new_array<std::uint8_t>({1, input.height * chain.scale_y(), input.width * chain.scale_x(),
-                                                  chain.output_channels()});
+    const auto picture = new_array<std::uint8_t>(
+        {1, input.height * chain.scale_y(), input.width * chain.scale_x(), chain.output_channels()});
     without_gil([&] { return chain.run(input, low, high, threads, picture.data()); });
     return picture;
 }
@@ -114,13 +114,16 @@ std::vector<std::string> available() {
 }  // namespace
 
 void register_native(nb::module_& module) {
-    nb::class_<native::Chain>(module, "Chain", "A chain of transposed convolutions from latents to a picture.")
+    nb::class_<native::Chain>(module, "Chain",
+                              "A chain of transposed convolutions from latents to a picture.")
         .def(nb::new_(&make), "layers"_a, "arithmetic"_a = "best",
-             "layers: per layer weights float32[in, out, kernel rows, kernel columns], bias float32[out], strides and "
+             "layers: per layer weights float32[in, out, kernel rows, kernel columns], bias float32[out], "
+             "strides and "
              "leading pads (rows, columns), slope of the leaky ReLU behind it.")
         .def_prop_ro("arithmetic", &name_of, "What it computes with; one of `arithmetics()`.")
         .def("run", &run, "terms"_a.noconvert(), "offset"_a.noconvert(), "low"_a, "high"_a, "threads"_a,
-             "The picture uint8[1, H, W, out], clipped to low..high and truncated, of the latents offset[c] + sum of "
+             "The picture uint8[1, H, W, out], clipped to low..high and truncated, of the latents offset[c] "
+             "+ sum of "
              "scale[c] * tensor[c] over terms (tensor float32 or int32[1, in, h, w], scale float32[in]).");
     module.def("arithmetics", &available, "The arithmetics of Chain on this processor, the best one last.");
 }

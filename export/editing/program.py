@@ -108,8 +108,9 @@ class SoftProgram:
                 tensors.update(self._run(step, tensors))
             elif PICTURE not in step.inputs.values():
                 tensors.update(self._run(step, tensors, relaxed=True))
-        show = self._round.stage.show
-        shown = next(iter(self._run(show, tensors).values())) if isinstance(show, Run) else tensors[show]
+        for run in self._round.stage.show_runs:
+            tensors.update(self._run(run, tensors))
+        shown = tensors[self._round.stage.shown]
         height, width = self._round.size
         return Outcome(bits, shown[0, :height, :width].float(), symbols)
 

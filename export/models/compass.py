@@ -8,6 +8,7 @@ and one filter.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -58,9 +59,11 @@ class ImplicitFilter(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """[1, 3, h, w] → [1, FEATURES, h, w]."""
         t: Tensor = self.head(x - 0.5)
-        for first, second in self.body:
+        for block in self.body:
+            first, second = cast(nn.ModuleList, block)
             t = t + second(F.relu(first(t)))
-        return self.tail(t)
+        features: Tensor = self.tail(t)
+        return features
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """The lower layer's picture [1, 3, h, w] → prediction [1, 3, *size].
@@ -80,7 +83,7 @@ class ImplicitFilter(nn.Module):
             torch.full(size, h / height),
             torch.full(size, w / width),
         ]
-        kernels = self.mlp(torch.cat([patches, torch.stack(place)[None].to(patches.dtype)], 1))
+        kernels: Tensor = self.mlp(torch.cat([patches, torch.stack(place)[None].to(patches.dtype)], 1))
         filtered = (kernels.view(1, 3, FEATURES * TAPS, height, width) * patches[:, None]).sum(2)
         return filtered + bicubic(x, size)
 
@@ -110,7 +113,7 @@ class Compass(nn.Module):
     @torch.no_grad()
     def predict(self, below: Tensor, size: tuple[int, int], *, implicit: bool = True) -> Tensor:
         """The picture below → prediction of a layer of `size`, by the filter or by bicubic interpolation alone."""
-        return self.liff(below, size) if implicit else bicubic(below, size)
+        return cast(Tensor, self.liff(below, size)) if implicit else bicubic(below, size)
 
     @torch.no_grad()
     def evaluate(self, pictures: list[Tensor], *, implicit: bool = True) -> list[Layer]:

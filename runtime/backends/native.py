@@ -28,7 +28,9 @@ class _ChainGraph:
         self._threads = threads
         self._output = onnx.outputs[0]
         self._tensors = {name: _tensor(name, port) for name, port in graph.inputs.items() if _is_tensor(port)}
-        small = {name: np.zeros(_fixed(port), port.dtype) for name, port in graph.inputs.items() if not _is_tensor(port)}
+        small = {
+            name: np.zeros(_fixed(port), port.dtype) for name, port in graph.inputs.items() if not _is_tensor(port)
+        }
         picture = recognise(onnx, {**self._tensors, **small})
         layers = [(la.weights, la.bias, la.strides, la.pads, la.slope) for la in picture.layers]
         self._chain = _core.Chain(layers, arithmetic)

@@ -19,7 +19,8 @@ def _weights(path: str, max_pixels: int) -> npt.NDArray[np.float32]:
     """Grey values of a mask, float32 [height, width] in [0, 1]."""
     from ..pictures import load_picture
 
-    return load_picture(read(path), max_pixels).pixels.mean(axis=2)
+    weights: npt.NDArray[np.float32] = load_picture(read(path), max_pixels).pixels.mean(axis=2)
+    return weights
 
 
 def _quality_by_region(

@@ -65,7 +65,7 @@ def _inputs(graph: Graph) -> dict[str, np.ndarray]:
         if port.dtype.startswith("float"):
             inputs[name] = generator.uniform(0, 1, shape).astype(port.dtype)
         else:
-            low, high = port.range or (0, 3)
+            low, high = port.range or (1, 3)  # sizes are from 1 up
             inputs[name] = generator.integers(max(low, -50), min(high, 50) + 1, shape).astype(port.dtype)
     return inputs
 

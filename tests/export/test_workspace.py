@@ -67,7 +67,7 @@ def kib(what):
 
 
 folder, file, encoding = sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "encode"
-codec = nicrt.load(folder, threads=1)
+codec = nicrt.load(folder, threads=1, backend="onnxruntime")
 small = codec.encode(np.zeros((64, 64, 3), np.uint8))
 codec.decode(small)
 given = np.load(file) if encoding else file.read_bytes()
@@ -86,7 +86,7 @@ def test_the_estimate_covers_what_a_process_takes(fresh: Path, tmp_path: Path, d
     size = 1088, 1920
     noise = np.random.default_rng(3).integers(0, 256, (17, 30, 3), np.uint8)
     pixels = np.kron(noise, np.ones((64, 64, 1), np.uint8))
-    codec = nicrt.load(fresh, threads=1)
+    codec = nicrt.load(fresh, threads=1, backend="onnxruntime")
     if direction == "encode":
         file = tmp_path / "picture.npy"
         np.save(file, pixels)

@@ -1,8 +1,9 @@
 // Chains of transposed convolutions from latents to a picture, computed by kernels of our own.
 //
-// Layer l turns [in, h, w] into [out, h * stride_y, w * stride_x]; between layers stands a leaky ReLU; after the last
-// one values are clipped, truncated and stored as uint8 [h', w', out]. The input is an affine combination, channel by
-// channel, of any number of tensors: x[c] = offset[c] + sum over i of scale[i][c] * tensor_i[c].
+// Layer l turns [in, h, w] into [out, h * stride_y, w * stride_x]; between layers stands a leaky ReLU; after
+// the last one values are clipped, truncated and stored as uint8 [h', w', out]. The input is an affine
+// combination, channel by channel, of any number of tensors: x[c] = offset[c] + sum over i of scale[i][c] *
+// tensor_i[c].
 #pragma once
 
 #include <cstddef>
@@ -15,8 +16,8 @@
 
 namespace nicrt::native {
 
-/// One direction of a transposed convolution: place i of the input adds kernel tap t to place i * stride + t - pad.
-/// The output has exactly stride times as many places as the input; what lies outside is dropped.
+/// One direction of a transposed convolution: place i of the input adds kernel tap t to place i * stride + t
+/// - pad. The output has exactly stride times as many places as the input; what lies outside is dropped.
 struct Axis {
     std::uint32_t kernel = 1;
     std::uint32_t stride = 1;
@@ -31,15 +32,16 @@ struct Layer {
     std::span<const float> bias;     ///< [out]
 };
 
-/// How products are computed. `avx512_bf16` rounds latents and weights of the first layer to bfloat16 and adds in
-/// fp32; the channels with the largest weights keep about 16 bits (packed.hpp). The others are fp32 throughout.
+/// How products are computed. `avx512_bf16` rounds latents and weights of the first layer to bfloat16 and adds
+/// in fp32; the channels with the largest products keep about 16 bits (packed.hpp). The others are fp32
+/// throughout, and `scalar` is there to test them against.
 enum class Arithmetic { best, scalar, avx2, avx512, avx512_bf16 };
 
 [[nodiscard]] bool arithmetic_available(Arithmetic arithmetic);
 
 /// One tensor of the affine combination: [in, h, w] of the first layer.
 struct Term {
-    const float* floats = nullptr;         ///< either these
+    const float* floats = nullptr;           ///< either these
     const std::int32_t* integers = nullptr;  ///< or these
     std::span<const float> scale;            ///< [in]
 };
@@ -64,8 +66,8 @@ public:
     [[nodiscard]] std::size_t scale_y() const;  ///< rows of the picture per row of latents
     [[nodiscard]] std::size_t scale_x() const;
 
-    /// out: uint8 [height * scale_y, width * scale_x, output_channels]. low <= high, both in 0..255. The bytes do not
-    /// depend on `threads`.
+    /// out: uint8 [height * scale_y, width * scale_x, output_channels]. low <= high, both in 0..255. The
+    /// bytes do not depend on `threads`.
     Status run(const Input& input, float low, float high, unsigned threads, std::uint8_t* out) const;
 
 private:

@@ -24,8 +24,8 @@ struct Tap {
 struct Tile {
     const Tap* taps;
     std::size_t tap_count;
-    std::size_t lane;  ///< first lane, in each tap and in `out`
-    std::size_t units[2];  ///< of the two runs of weights; the input's units are one run
+    std::size_t lane;       ///< first lane, in each tap and in `out`
+    std::size_t units[2];   ///< of the two runs of weights; the input's units are one run
     std::size_t in_stride;  ///< floats from one unit to the next
     const float* bias;
     float slope;
@@ -38,8 +38,9 @@ using TileKernel = void (*)(const Tile&);
 struct Kernels {
     std::size_t outputs;  ///< of the largest tile
     std::size_t groups;
-    TileKernel fp32[max_tile_outputs][max_tile_groups];   ///< by outputs - 1 and groups of lanes - 1
-    TileKernel pairs[max_tile_outputs][max_tile_groups];  ///< the same for bfloat16 pairs; null where there are none
+    TileKernel fp32[max_tile_outputs][max_tile_groups];  ///< by outputs - 1 and groups of lanes - 1
+    TileKernel pairs[max_tile_outputs]
+                    [max_tile_groups];  ///< the same for bfloat16 pairs; null where there are none
 
     /// to[i] = scale * from[i] + add, for i in [0, count); with `more`, to[i] += scale * from[i].
     void (*scale_floats)(const float* from, std::size_t count, float scale, float add, bool more, float* to);

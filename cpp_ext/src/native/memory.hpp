@@ -1,4 +1,5 @@
-// Work space that outlives a run: fresh pages from the system cost as much as a tenth of the arithmetic (measured).
+// Work space that outlives a run: fresh pages from the system cost as much as a tenth of the arithmetic
+// (measured).
 #pragma once
 
 #include <algorithm>
@@ -51,7 +52,9 @@ public:
         floats.pool_ = this;
         {
             const std::lock_guard lock(mutex_);
-            const auto fits = [&](const auto& block) { return block.second >= count && block.second / 2 <= count; };
+            const auto fits = [&](const auto& block) {
+                return block.second >= count && block.second / 2 <= count;
+            };
             const auto found = std::find_if(free_.begin(), free_.end(), fits);
             if (found != free_.end()) {
                 std::tie(floats.data_, floats.count_) = *found;

@@ -32,13 +32,15 @@ Status check(std::span<const Layer> layers) {
         NICRT_RETURN_IF_ERROR(check_axis(layer.x));
         if (layer.in < 1 || layer.in > max_channels || layer.out < 1 || layer.out > max_channels)
             return unsupported("channels beyond the native kernels' sizes");
-        if (l > 0 && layer.in != layers[l - 1].out) return invalid_argument("layers that do not fit each other");
+        if (l > 0 && layer.in != layers[l - 1].out)
+            return invalid_argument("layers that do not fit each other");
         const std::size_t places = std::size_t{layer.in} * layer.out * layer.y.kernel * layer.x.kernel;
         if (layer.weights.size() != places || layer.bias.size() != layer.out)
             return invalid_argument("weights or bias of another size");
         scale_y *= layer.y.stride;
         scale_x *= layer.x.stride;
-        if (scale_y > max_scale || scale_x > max_scale) return unsupported("a stride beyond the native kernels' sizes");
+        if (scale_y > max_scale || scale_x > max_scale)
+            return unsupported("a stride beyond the native kernels' sizes");
     }
     return {};
 }
@@ -55,13 +57,15 @@ std::vector<RowTap> taps_of(const Axis& axis, std::uint32_t phase) {
 }
 
 Status place_taps(PackedLayer& layer) {
-    for (std::uint32_t phase = 0; phase < layer.y.stride; ++phase) layer.rows.push_back(taps_of(layer.y, phase));
+    for (std::uint32_t phase = 0; phase < layer.y.stride; ++phase)
+        layer.rows.push_back(taps_of(layer.y, phase));
     const auto in_phases = static_cast<std::int32_t>(layer.in_phases);
     for (std::uint32_t phase = 0; phase < layer.out_phases(); ++phase) {
         auto& column = layer.columns.emplace_back();
         for (const RowTap& tap : taps_of(layer.x, phase)) {
             const std::int32_t lane = floor_div(tap.offset, in_phases);
-            if (std::abs(lane) > static_cast<std::int32_t>(lane_pad)) return unsupported("a kernel that reaches too far");
+            if (std::abs(lane) > static_cast<std::int32_t>(lane_pad))
+                return unsupported("a kernel that reaches too far");
             column.push_back({tap.tap, static_cast<std::uint32_t>(tap.offset - lane * in_phases), lane});
         }
     }
@@ -112,20 +116,23 @@ void pack_weights(const Layer& layer, PackedLayer& packed) {
         };
         for (std::size_t in = 0; in < layer.in; in += packed.pairs ? 2 : 1)
             for (std::size_t m = 0; m < panel.count; ++m)
-                packed.weights.push_back(packed.pairs ? pair(weight(in, m), weight(in + 1, m)) : weight(in, m));
+                packed.weights.push_back(packed.pairs ? pair(weight(in, m), weight(in + 1, m))
+                                                      : weight(in, m));
     });
 }
 
 std::vector<double> energies(const Layer& layer) {
     std::vector<double> energy(layer.in);
     const std::size_t each = layer.weights.size() / layer.in;
-    for (std::size_t i = 0; i < layer.weights.size(); ++i) energy[i / each] += double{layer.weights[i]} * layer.weights[i];
+    for (std::size_t i = 0; i < layer.weights.size(); ++i)
+        energy[i / each] += double{layer.weights[i]} * layer.weights[i];
     return energy;
 }
 
 }  // namespace
 
-Status pack(std::span<const Layer> layers, const Kernels& kernels, Arithmetic arithmetic, PackedChain& chain) {
+Status pack(std::span<const Layer> layers, const Kernels& kernels, Arithmetic arithmetic,
+            PackedChain& chain) {
     NICRT_RETURN_IF_ERROR(check(layers));
     const bool pairs = arithmetic == Arithmetic::avx512_bf16;
     chain.arithmetic = arithmetic;
@@ -141,7 +148,8 @@ Status pack(std::span<const Layer> layers, const Kernels& kernels, Arithmetic ar
         packed.y = layer.y;
         packed.x = layer.x;
         packed.slope = layer.slope;
-        // Only the first layer: its sums are long and its products most of the work. The last ones make grey levels.
+        // Only the first layer: its sums are long and its products most of the work. The last ones make grey
+        // levels.
         packed.pairs = pairs && chain.layers.size() == 1;
         packed.units = packed.pairs ? (layer.in + 1) / 2 : layer.in;
         packed.in_phases = chain.scale_x;

@@ -1,10 +1,10 @@
 // A chain of transposed convolutions as the kernels read it.
 //
-// A transposed convolution of stride s is s ordinary ones, one per output phase (place modulo s), each with the taps
-// that fall on that phase. So no sum is ever scattered: a tile of outputs stays in registers over all taps and channels.
-// Columns are kept by phase: column x of a tensor whose columns have P phases over the latents lies in lane x / P of phase
-// x % P, so that a stride in x is a step between phases and one in lanes, and the lanes of all layers are the latents'
-// columns.
+// A transposed convolution of stride s is s ordinary ones, one per output phase (place modulo s), each with
+// the taps that fall on that phase. So no sum is ever scattered: a tile of outputs stays in registers over
+// all taps and channels. Columns are kept by phase: column x of a tensor whose columns have P phases over the
+// latents lies in lane x / P of phase x % P, so that a stride in x is a step between phases and one in lanes,
+// and the lanes of all layers are the latents' columns.
 #pragma once
 
 #include <cstddef>
@@ -30,7 +30,8 @@ struct ColumnTap {
     std::int32_t offset;
 };
 
-/// A block of output channels of one phase: for each row tap and column tap [units][count] weights from `weights` on.
+/// A block of output channels of one phase: for each row tap and column tap [units][count] weights from
+/// `weights` on.
 struct Panel {
     std::uint32_t first, count;
     std::size_t weights;
@@ -67,16 +68,19 @@ public:
 /// invalid_argument or unsupported where it cannot be.
 Status pack(std::span<const Layer> layers, const Kernels& kernels, Arithmetic arithmetic, PackedChain& chain);
 
-/// Input channels whose products are so large that they need more than a bfloat16's 8 bits, and their weights: behind the
-/// units of a row stand their (rest, value), against (weight, rest of the weight). A rest is what rounding leaves.
+/// Input channels whose products are so large that they need more than a bfloat16's 8 bits, and their
+/// weights: behind the units of a row stand their (rest, value), against (weight, rest of the weight). A rest
+/// is what rounding leaves.
 struct Precise {
     std::vector<std::uint32_t> channels;
-    std::vector<float> weights;  ///< per panel and tap [channels][count], in the order of PackedLayer::weights
+    std::vector<float>
+        weights;  ///< per panel and tap [channels][count], in the order of PackedLayer::weights
 };
 
 /// The weights of these channels; empty for fp32.
 Precise precise_weights(const PackedChain& chain, std::vector<std::uint32_t> channels);
 
-Status run(const PackedChain& chain, const Input& input, float low, float high, unsigned threads, std::uint8_t* out);
+Status run(const PackedChain& chain, const Input& input, float low, float high, unsigned threads,
+           std::uint8_t* out);
 
 }  // namespace nicrt::native

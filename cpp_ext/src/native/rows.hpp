@@ -1,7 +1,8 @@
 // The loops over one row, written once and vectorised by the compiler for each instruction set; see tile.hpp.
 
 template <class From>
-NICRT_TILE_TARGET void scale_row(const From* from, std::size_t count, float scale, float add, bool more, float* to) {
+NICRT_TILE_TARGET void scale_row(const From* from, std::size_t count, float scale, float add, bool more,
+                                 float* to) {
     if (more) {
         for (std::size_t i = 0; i < count; ++i) to[i] += scale * static_cast<float>(from[i]);
     } else {
@@ -37,7 +38,8 @@ NICRT_TILE_TARGET void rest_row(const float* value, std::size_t count, float* re
 }
 
 /// A value that is not a number becomes `low`.
-NICRT_TILE_TARGET __attribute__((always_inline)) inline std::uint32_t clipped(float value, float low, float high) {
+NICRT_TILE_TARGET __attribute__((always_inline)) inline std::uint32_t clipped(float value, float low,
+                                                                              float high) {
     value = value > low ? value : low;
     return static_cast<std::uint32_t>(static_cast<std::int32_t>(value < high ? value : high));
 }
@@ -70,5 +72,6 @@ NICRT_TILE_TARGET void byte_row(const float* value, std::size_t planes, std::siz
 }
 
 constexpr Kernels row_kernels(std::size_t outputs, std::size_t groups) {
-    return {outputs, groups, {}, {}, &scale_row<float>, &scale_row<std::int32_t>, &energy_row, &pair_row, &rest_row, &byte_row};
+    return {outputs,     groups,    {},        {},       &scale_row<float>, &scale_row<std::int32_t>,
+            &energy_row, &pair_row, &rest_row, &byte_row};
 }

@@ -1,7 +1,7 @@
 // Runs a packed chain: bands of latent rows, and behind them whatever rows of the later layers they complete.
 //
-// Threads take stripes of rows. A row that two stripes need is computed by both, from the same numbers in the same order,
-// so the picture does not depend on where stripes and bands begin.
+// Threads take stripes of rows. A row that two stripes need is computed by both, from the same numbers in the
+// same order, so the picture does not depend on where stripes and bands begin.
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -16,10 +16,12 @@ namespace nicrt::native {
 namespace {
 
 constexpr std::size_t max_side = std::size_t{1} << 24;
-/// Latents per band: the first layer reads all of its weights (megabytes, from L3) once per band.
-constexpr std::size_t band_places = 256;
-constexpr std::size_t max_window_floats = std::size_t{1} << 30;
-/// One channel in so many is precise: the picture's error halves for 6% more products (measured on the shallow codec).
+/// Latents per band: the first layer reads all of its weights (megabytes, from L3) once per band, and what it
+/// makes of a band should stay in L2.
+constexpr std::size_t band_places = 128;
+constexpr std::size_t max_row_floats = std::size_t{1} << 24;
+/// One channel in so many is precise: the picture's error halves for 6% more products (measured on the
+/// shallow codec).
 constexpr std::size_t channels_per_precise = 32;
 constexpr std::size_t sampled_rows = 4;  ///< in which the precise channels are sought
 
@@ -63,26 +65,28 @@ private:
     Floats data_;
 };
 
-/// Row `row` of channel c of the affine combination.
-void combine(const Kernels& kernels, const Input& input, std::size_t c, std::size_t row, float* to) {
-    const std::size_t width = input.width, from = (c * input.height + row) * width;
+/// `rows` rows of channel c of the affine combination, one behind the other.
+void combine(const Kernels& kernels, const Input& input, std::size_t c, std::size_t row, std::size_t rows,
+             float* to) {
+    const std::size_t count = rows * input.width, from = (c * input.height + row) * input.width;
     bool more = false;
     for (const Term& term : input.terms) {
         if (term.integers != nullptr)
-            kernels.scale_integers(term.integers + from, width, term.scale[c], input.offset[c], more, to);
-        else kernels.scale_floats(term.floats + from, width, term.scale[c], input.offset[c], more, to);
+            kernels.scale_integers(term.integers + from, count, term.scale[c], input.offset[c], more, to);
+        else kernels.scale_floats(term.floats + from, count, term.scale[c], input.offset[c], more, to);
         more = true;
     }
 }
 
-/// The channels with the largest products, by energy of latents (in rows spread over the picture) and weights.
+/// The channels with the largest products, by energy of latents (in rows spread over the picture) and
+/// weights.
 std::vector<std::uint32_t> largest_channels(const PackedChain& chain, const Input& input) {
     const std::size_t channels = chain.energy.size(), step = (input.height + sampled_rows - 1) / sampled_rows;
     std::vector<double> energy(channels);
     std::vector<float> latents(input.width);
     for (std::size_t c = 0; c < channels; ++c) {
         for (std::size_t row = step / 2; row < input.height; row += step) {
-            combine(*chain.kernels, input, c, row, latents.data());
+            combine(*chain.kernels, input, c, row, 1, latents.data());
             energy[c] += chain.kernels->energy(latents.data(), input.width);
         }
         energy[c] *= chain.energy[c];
@@ -111,7 +115,6 @@ public:
         const PackedLayer& last = chain.layers.back();
         planes_ = last.out * last.out_phases();
         picture_rows_ = zeros(chain.pool, rows_at_once() * planes_ * lanes_);
-        scratch_ = zeros(chain.pool, 3 * lanes_);
     }
 
     /// Rows [first, end) of the latents' grid, as picture rows.
@@ -122,9 +125,12 @@ public:
 
 private:
     /// Rows of latents.
-    [[nodiscard]] std::size_t band() const { return std::max<std::size_t>(1, band_places / (groups_ * lane_group)); }
+    [[nodiscard]] std::size_t band() const {
+        return std::max<std::size_t>(1, band_places / (groups_ * lane_group));
+    }
 
-    /// Picture rows: one stride of the last layer's, or the band's where that is the first layer (see `compute`).
+    /// Picture rows: one stride of the last layer's, or the band's where that is the first layer (see
+    /// `compute`).
     [[nodiscard]] std::size_t rows_at_once() const {
         return chain_.layers.back().y.stride * (chain_.layers.size() == 1 ? band() : 1);
     }
@@ -135,7 +141,9 @@ private:
         need_inputs(last, first, end);
         for (std::size_t start = first; start < end; start += rows_at_once()) {
             const std::size_t stop = std::min(start + rows_at_once(), end);
-            const auto place = [&](std::size_t row) { return picture_rows_.get() + (row - start) * planes_ * lanes_; };
+            const auto place = [&](std::size_t row) {
+                return picture_rows_.get() + (row - start) * planes_ * lanes_;
+            };
             compute(last, start, stop, place);
             for (std::size_t row = start; row < stop; ++row)
                 chain_.kernels->to_bytes(place(row) + lane_pad, planes_, lanes_, input_.width, low_, high_,
@@ -147,7 +155,8 @@ private:
     void need_inputs(std::size_t l, std::size_t first, std::size_t end) {
         const Axis& y = chain_.layers[l].y;
         // Input row i adds to output row i * stride + tap - pad, with tap < kernel.
-        const std::size_t low = first + y.pad + 1 > y.kernel ? (first + y.pad + y.stride - y.kernel) / y.stride : 0;
+        const std::size_t low =
+            first + y.pad + 1 > y.kernel ? (first + y.pad + y.stride - y.kernel) / y.stride : 0;
         const std::size_t high = std::min(heights_[l], (end - 1 + y.pad) / y.stride + 1);
         need(l, std::min(low, high), high);
     }
@@ -185,7 +194,8 @@ private:
                             block(l, panel, row, column, {0, groups_}, place(row));
             return;
         }
-        // Its input is what does not fit into the fastest cache: each part of it meets all the outputs around it.
+        // Its input is what does not fit into the fastest cache: each part of it meets all the outputs around
+        // it.
         const std::size_t most = chain_.kernels->groups;
         for (std::size_t start = first; start < end; start = (start / step_y + 1) * step_y)
             for (std::size_t group = 0; group < groups_; group += most)
@@ -200,12 +210,20 @@ private:
     };
 
     /// One block of outputs, in one phase of one row, some of its lanes.
-    void block(std::size_t l, const Panel& panel, std::size_t row, std::size_t phase, Groups groups, float* out_row) {
+    void block(std::size_t l, const Panel& panel, std::size_t row, std::size_t phase, Groups groups,
+               float* out_row) {
         const PackedLayer& layer = chain_.layers[l];
         place_taps(l, row, phase, panel);
         const auto& kernels = layer.pairs ? chain_.kernels->pairs : chain_.kernels->fp32;
-        Tile tile{taps_.data(), taps_.size(), 0, {layer.units, extra(layer)}, lanes_, layer.bias.data() + panel.first,
-                  layer.slope, out_row + lane_pad + (phase * layer.out + panel.first) * lanes_, lanes_};
+        Tile tile{taps_.data(),
+                  taps_.size(),
+                  0,
+                  {layer.units, extra(layer)},
+                  lanes_,
+                  layer.bias.data() + panel.first,
+                  layer.slope,
+                  out_row + lane_pad + (phase * layer.out + panel.first) * lanes_,
+                  lanes_};
         for (std::size_t group = groups.first; group < groups.end;) {
             const std::size_t count = std::min(chain_.kernels->groups, groups.end - group);
             tile.lane = group * lane_group;
@@ -221,7 +239,8 @@ private:
         const std::size_t units = layer.units * panel.count, extra_units = extra(layer) * panel.count;
         const float* weights = layer.weights.data() + panel.weights;
         // as many blocks lie before it, each of `extra` units in place of layer.units
-        const float* more = extra_units == 0 ? nullptr : precise_.weights.data() + panel.weights / layer.units * extra(layer);
+        const float* more =
+            extra_units == 0 ? nullptr : precise_.weights.data() + panel.weights / layer.units * extra(layer);
         const auto& columns = layer.columns[phase];
         taps_.clear();
         for (const RowTap& y : layer.rows[row % layer.y.stride]) {
@@ -229,7 +248,9 @@ private:
             const bool inside = from >= 0 && from < static_cast<std::ptrdiff_t>(heights_[l]);
             for (const ColumnTap& x : columns) {
                 if (inside)
-                    taps_.push_back({window.row(static_cast<std::size_t>(from)) + x.phase * (layer.units + extra(layer)) * lanes_ + lane_pad + x.offset,
+                    taps_.push_back({window.row(static_cast<std::size_t>(from)) +
+                                         x.phase * (layer.units + extra(layer)) * lanes_ + lane_pad +
+                                         x.offset,
                                      {weights, more}});
                 weights += units;
                 more += extra_units;
@@ -237,35 +258,43 @@ private:
         }
     }
 
-    /// Rows [first, end) of the first layer's input: the affine combination, as fp32 or as pairs. Channel by channel, so
-    /// that the tensors are read in long runs.
+    /// Rows [first, end) of the first layer's input: the affine combination, as fp32 or as pairs. Channel by
+    /// channel, so that the tensors are read in long runs.
     void latents(std::size_t first, std::size_t end) {
         const PackedLayer& layer = chain_.layers.front();
         const Kernels& kernels = *chain_.kernels;
-        const std::size_t width = input_.width;
-        float* const low = scratch_.get();
-        float* const high = low + lanes_;
-        float* const rest = high + lanes_;
-        for (std::size_t unit = 0; unit < layer.units + extra(layer); ++unit)
-            for (std::size_t row = first; row < end; ++row) {
-                float* const to = windows_.front().row(row) + unit * lanes_ + lane_pad;
-                if (!layer.pairs) {
-                    combine(kernels, input_, unit, row, to);
-                } else if (unit < layer.units) {
-                    combine(kernels, input_, 2 * unit, row, low);
-                    if (2 * unit + 1 < layer.in) combine(kernels, input_, 2 * unit + 1, row, high);
-                    else std::fill_n(high, width, 0.0F);
-                    kernels.to_pairs(low, high, width, to);
-                } else {
-                    combine(kernels, input_, precise_.channels[unit - layer.units], row, high);
-                    kernels.to_rest(high, width, rest);
-                    kernels.to_pairs(rest, high, width, to);
-                }
+        const std::size_t rows = end - first, width = input_.width, count = rows * width;
+        const Floats scratch = chain_.pool.take(3 * count);
+        float* const low = scratch.get();
+        float* const high = low + count;
+        float* const rest = high + count;
+        for (std::size_t unit = 0; unit < layer.units + extra(layer); ++unit) {
+            const bool precise = unit >= layer.units;
+            const std::size_t c = precise       ? precise_.channels[unit - layer.units]
+                                  : layer.pairs ? 2 * unit
+                                                : unit;
+            combine(kernels, input_, c, first, rows, low);
+            if (precise) {
+                kernels.to_rest(low, count, rest);
+            } else if (layer.pairs && c + 1 < layer.in) {
+                combine(kernels, input_, c + 1, first, rows, high);
+            } else {
+                std::fill_n(high, count, 0.0F);
             }
+            for (std::size_t row = 0; row < rows; ++row) {
+                float* const to = windows_.front().row(first + row) + unit * lanes_ + lane_pad;
+                const float* const value = low + row * width;
+                if (precise) kernels.to_pairs(rest + row * width, value, width, to);
+                else if (layer.pairs) kernels.to_pairs(value, high + row * width, width, to);
+                else std::copy_n(value, width, to);
+            }
+        }
     }
 
     /// Units of a row besides layer.units.
-    [[nodiscard]] std::size_t extra(const PackedLayer& layer) const { return layer.pairs ? precise_.channels.size() : 0; }
+    [[nodiscard]] std::size_t extra(const PackedLayer& layer) const {
+        return layer.pairs ? precise_.channels.size() : 0;
+    }
 
     const PackedChain& chain_;
     const Precise& precise_;
@@ -275,7 +304,7 @@ private:
     std::size_t groups_, lanes_, planes_;
     std::vector<Window> windows_;       ///< the input rows of each layer that are held
     std::vector<std::size_t> heights_;  ///< of each layer's input
-    Floats picture_rows_, scratch_;
+    Floats picture_rows_;
     std::vector<Tap> taps_;
 };
 
@@ -286,17 +315,19 @@ Status check(const PackedChain& chain, const Input& input, float low, float high
     const std::size_t channels = chain.layers.front().in;
     bool fits = !input.terms.empty() && input.offset.size() == channels;
     for (const Term& term : input.terms)
-        fits = fits && term.scale.size() == channels && (term.floats == nullptr) != (term.integers == nullptr);
+        fits =
+            fits && term.scale.size() == channels && (term.floats == nullptr) != (term.integers == nullptr);
     if (!fits) return invalid_argument("terms that do not fit the chain");
     for (const PackedLayer& layer : chain.layers)
-        if (2 * layer.units * layer.out_phases() * (input.width + 3 * lane_pad) > max_window_floats)
+        if (2 * layer.units * layer.out_phases() * (input.width + 3 * lane_pad) > max_row_floats)
             return {Code::limit, "the picture is too wide for the native kernels; decode it in tiles"};
     return {};
 }
 
 }  // namespace
 
-Status run(const PackedChain& chain, const Input& input, float low, float high, unsigned threads, std::uint8_t* out) {
+Status run(const PackedChain& chain, const Input& input, float low, float high, unsigned threads,
+           std::uint8_t* out) {
     NICRT_RETURN_IF_ERROR(check(chain, input, low, high));
     const std::size_t stripes = std::clamp<std::size_t>(threads, 1, input.height);
     Precise precise;

@@ -1,6 +1,7 @@
-// The tile kernel, written once. A file per instruction set defines NICRT_TILE_TARGET (function attributes) and an
-// `Ops` with the vector type, its width and its operations, then includes this inside a namespace of its own: templates
-// of different files must not share a name, or the linker would keep the code of one instruction set for all.
+// The tile kernel, written once. A file per instruction set defines NICRT_TILE_TARGET (function attributes)
+// and an `Ops` with the vector type, its width and its operations, then includes this inside a namespace of
+// its own: templates of different files must not share a name, or the linker would keep the code of one
+// instruction set for all.
 
 template <class Ops, std::size_t Outputs, std::size_t Groups>
 NICRT_TILE_TARGET void tile(const Tile& job) {
@@ -24,7 +25,8 @@ NICRT_TILE_TARGET void tile(const Tile& job) {
                 for (std::size_t m = 0; m < Outputs; ++m) {
                     const typename Ops::Vector weight = Ops::broadcast(weights[m]);
 #pragma GCC unroll 8
-                    for (std::size_t n = 0; n < vectors; ++n) sum[m][n] = Ops::add_product(sum[m][n], value[n], weight);
+                    for (std::size_t n = 0; n < vectors; ++n)
+                        sum[m][n] = Ops::add_product(sum[m][n], value[n], weight);
                 }
             }
         }
@@ -35,7 +37,8 @@ NICRT_TILE_TARGET void tile(const Tile& job) {
     for (std::size_t m = 0; m < Outputs; ++m)
 #pragma GCC unroll 8
         for (std::size_t n = 0; n < vectors; ++n)
-            Ops::store(job.out + job.lane + m * job.out_stride + n * Ops::lanes, Ops::leaky(sum[m][n], slope));
+            Ops::store(job.out + job.lane + m * job.out_stride + n * Ops::lanes,
+                       Ops::leaky(sum[m][n], slope));
 }
 
 template <class Ops, std::size_t Outputs, std::size_t... Less>
