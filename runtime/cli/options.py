@@ -100,8 +100,8 @@ def _add_encode(commands: Commands) -> None:
     _add_program(encode)
     target = encode.add_mutually_exclusive_group()
     bpp, decibels = _number(1e-4, 100, float), _number(1, 100, float)
-    target.add_argument("--bpp", type=bpp, help="best quality with at most this many bits per pixel")
-    target.add_argument("--psnr", type=decibels, help="smallest file with at least this many dB")
+    target.add_argument("--bpp", type=bpp, help="aim at this many bits per pixel (up to effort 6: never above)")
+    target.add_argument("--psnr", type=decibels, help="aim at this many dB (up to effort 6: never below)")
     encode.add_argument(
         "--roi", metavar="MASK", help="picture whose grey values weigh the squared error of each pixel (effort 7 to 9)"
     )
