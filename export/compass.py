@@ -137,7 +137,7 @@ def _in_loop(
 
 def _base_graphs(model: MeanScale) -> list[GraphSource]:
     analysis = Analysis(model)
-    samples = draw(model.h_s, model.prior, model.channels, Z_LIMIT, means=True)
+    samples = draw(model, Z_LIMIT)
     network, cost = lower_scales(model.h_s, samples, Z_LIMIT, means=True)
     hyper = exact_graph("base_hyper", network, _HYPER, {"index": _INDEX, "mean": _LATENT})
     return [

@@ -42,8 +42,8 @@ _UNUSED = re.compile(r"entropy_bottleneck\.|gaussian_conditional\.|g_[as]\.\d+\.
 
 def source(data: bytes, arch: str | None, pictures: Sequence[npt.NDArray[np.float32]] = ()) -> BundleSource:
     """Bytes of a checkpoint → everything that its bundle is written from. `arch`: which of ARCHITECTURES it is;
-    `pictures`: float32 [h, w, 3] in [0, 1] to calibrate the lowering of the hyper synthesis with. Without any, hyper
-    latents are drawn from the checkpoint's own prior."""
+    `pictures`: float32 [h, w, 3] in [0, 1] to calibrate the lowering of the hyper synthesis with, besides what it makes
+    itself (`lowering.draw`); a factorised prior needs none."""
     if arch not in ARCHITECTURES:
         raise UnsupportedError(f"the architecture is one of {', '.join(ARCHITECTURES)} (--arch), not {arch!r}")
     weights = state_dict(data)
@@ -51,9 +51,7 @@ def source(data: bytes, arch: str | None, pictures: Sequence[npt.NDArray[np.floa
     model = load(arch, weights)
     samples: list[Sample] = []
     if isinstance(model, Hyperprior):
-        means = isinstance(model, MeanScale)
-        samples = [_sample(model, picture) for picture in pictures]
-        samples = samples or draw(model.h_s, model.prior, model.channels, Z_LIMIT, means)
+        samples = [*(_sample(model, picture) for picture in pictures), *draw(model, Z_LIMIT)]
         latents = [sample.y for sample in samples]
     else:
         latents = [draw_integers(model.prior, model.latents, DRAWN_SIDE, Z_LIMIT, np.random.default_rng(1))]
@@ -138,7 +136,7 @@ def _sample(model: Hyperprior, picture: npt.NDArray[np.float32]) -> Sample:
     x = torch.from_numpy(np.ascontiguousarray(middle.transpose(2, 0, 1)))[None]
     height, width = x.shape[2:]
     y, z = model.analyse(F.pad(x, (0, -width % ALIGN, 0, -height % ALIGN), mode="replicate"))
-    return Sample(torch.round(z).clamp(-Z_LIMIT, Z_LIMIT), y)
+    return Sample(z.clamp(-Z_LIMIT, Z_LIMIT), y)
 
 
 @torch.no_grad()

@@ -104,7 +104,7 @@ def hyperprior(
     model: Hyperprior, name: str, summary: str, skips: tuple[int, int, int], samples: Sequence[Sample] = ()
 ) -> BundleSource:
     """A loaded model → everything that its bundle is written from. `skips`: not-coded thresholds at quality 0, 50 and
-    100. `samples`: to calibrate the lowering with; without any they are drawn from the model's own prior."""
+    100. `samples`: to calibrate the lowering with; without any they are made (`lowering.draw`)."""
     model.eval().requires_grad_(False)
     means = isinstance(model, MeanScale)
     return BundleSource(
@@ -128,7 +128,7 @@ def _graphs(model: Hyperprior, means: bool, samples: Sequence[Sample]) -> list[G
     analysis = Analysis(model)
     quantise = Quantise() if means else QuantiseZeroMean()
     synthesis = MeanSynthesis(model.g_s) if means else ZeroMeanSynthesis(model.g_s)
-    samples = samples or draw(model.h_s, model.prior, model.channels, Z_LIMIT, means)
+    samples = samples or draw(model, Z_LIMIT)
     network, cost = lower_scales(model.h_s, samples, Z_LIMIT, means)
     hyper = exact_graph(
         "hyper",

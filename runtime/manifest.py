@@ -55,8 +55,9 @@ class Proof(_Strict):
 class Graph(_Strict):
     """An ONNX file. `digest` is over its parameters in a fixed order, never over the file's bytes: two exports of one
     model differ in metadata, and a lowering of an exact graph to other operators must keep the id.
-    `workspace_bytes_per_pixel`: what the graph needs besides its ports, an upper bound from the sizes of its
-    tensors."""
+    `halo`: pixels around a window of the picture on which
+    its outputs there depend, None where that is not known. `workspace_bytes_per_pixel`: what the graph needs besides
+    its ports, an upper bound from the sizes of its tensors."""
 
     file: FilePath
     sha256: Digest
@@ -136,9 +137,9 @@ class Run(_Strict, tag="graph", tag_field="op", rename={"inputs": "in", "outputs
 
 class Stage(_Strict):
     """Steps that end in something to show: a tensor, or what graphs make of the scope, in order, without leaving
-    anything in it. `align`: the stage's picture is padded to multiples of it. `tile`: default
-    tile edge in pixels, 0 for none. `halo`: pixels around a tile on which its pixels depend, None if the graphs do not
-    say. `each`: one round per item of that list of sizes, the picture size of the round being the item's."""
+    anything in it. `align`: the stage's picture is padded to multiples of it. `tile`: default tile edge in pixels, 0
+    for none. `each`: one round per item of that list of sizes, the picture size of the round being the item's.
+    """
 
     align: Annotated[int, Meta(ge=1, le=1024)]
     steps: list[Entropy | Run]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .limits import Limits
 from .manifest import Entropy, Graph, Program, Run, Stage
+from .windows import MIN_WINDOWED, WINDOW
 
 MAX_SIDE = 1 << 24
 ARENA_GROWTH = 2  # backends take memory in blocks that double
@@ -105,9 +106,9 @@ def estimated_bytes(program: Program, graphs: Mapping[str, Graph], plan: Iterabl
         places = sum(math.prod(item.shape(s)) for s in item.stage.steps if isinstance(s, Entropy))
         steps = item.stage.steps if encoding else [*item.stage.steps, *item.stage.show_runs]
         workspace = 0.0
-        for names, rows in _graphs_run(steps, encoding=encoding):
-            per_pixel = max(graphs[name].workspace_bytes_per_pixel or 0.0 for name in names)
-            workspace += per_pixel * min(rows or height, height) * width
+        for names, bands in _graphs_run(steps, encoding=encoding):
+            run = [graphs[name] for name in names]
+            workspace += max(g.workspace_bytes_per_pixel or 0.0 for g in run) * _pixels_at_once(run, bands, item.padded)
         most = max(most, 9 * places + 15 * height * width + ARENA_GROWTH * int(workspace))
     return most
 
@@ -116,3 +117,14 @@ def _graphs_run(steps: Iterable[object], *, encoding: bool) -> set[tuple[tuple[s
     """What the steps run, each once: the graphs of which one runs, and the rows of its bands."""
     runs = (step for step in steps if isinstance(step, Run) and (encoding or not step.enc))
     return {((run.graph, *sorted(run.effort.values())), run.bands) for run in runs}
+
+
+def _pixels_at_once(run: Sequence[Graph], bands: int | None, size: tuple[int, int]) -> int:
+    """Pixels of a band, of a window with its halo, or of the whole picture."""
+    height, width = size
+    if bands is not None:
+        return min(bands, height) * width
+    if height * width < MIN_WINDOWED or any(graph.halo is None for graph in run):
+        return height * width
+    edge = WINDOW + 2 * max(graph.halo or 0 for graph in run)
+    return min(edge, height) * min(edge, width)

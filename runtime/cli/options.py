@@ -242,7 +242,7 @@ def _add_export(commands: Commands) -> None:
         nargs="+",
         default=[],
         metavar="PICTURE",
-        help="calibrate an imported codec's integers with these (default: with latents drawn from its own prior)",
+        help="calibrate an imported codec's integers with these too (default: with what its own prior gives)",
     )
     export.add_argument("--variant", "--width", metavar="NAME", help="only this variant (default: all)")
     export.add_argument("--decoder-only", action="store_true", help="leave out what only encoding needs")

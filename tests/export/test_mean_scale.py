@@ -60,7 +60,7 @@ def _small(means: bool) -> tuple[nn.Sequential, list[lowering.Sample]]:
         last.bias[:6] += 0.8
     for parameter in model.prior.parameters():
         nn.init.normal_(parameter, 0, 0.5)
-    return model.h_s.requires_grad_(False), lowering.draw(model.h_s, model.prior.requires_grad_(False), 4, 127, means)
+    return model.requires_grad_(False).h_s, lowering.draw(model, 127)
 
 
 @pytest.mark.parametrize(("means", "planes"), [(True, 1), (False, 2)], ids=["one plane", "zero mean, two planes"])
@@ -167,7 +167,7 @@ def float_model(checkpoint: Path) -> MeanScale:
 
 @pytest.fixture(scope="module")
 def network(float_model: MeanScale) -> ExactNetwork:
-    samples = lowering.draw(float_model.h_s, float_model.prior, 128, 127, True)
+    samples = lowering.draw(float_model, 127)
     return lowering.lower_scales(float_model.h_s, samples, 127, True)[0]
 
 
@@ -228,6 +228,15 @@ def test_lowering_costs_less_than_half_a_percent_of_the_rate(cases: list[_Case])
         assert lowered[-1] < 1.005 * own[-1]
         assert own[-1] == pytest.approx(case.own.z_bits + case.own.symbol_bits, rel=0.003)
     assert sum(lowered) < 1.002 * sum(own)
+
+
+def test_a_white_sky_is_within_the_calibrated_ranges(
+    float_model: MeanScale, network: ExactNetwork, photographs: list[np.ndarray]
+) -> None:
+    x = np.array(photographs[0][:, :, :256, :256])
+    x[:, :, :128] = 1.0
+    y, z = float_model.analyse(torch.from_numpy(x))
+    assert lowering.cost(network, float_model.h_s, [lowering.Sample(z, y)]) < 0.005
 
 
 def test_encoder_symbols_are_those_of_torch(cases: list[_Case], float_model: MeanScale) -> None:
