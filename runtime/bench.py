@@ -23,7 +23,8 @@ import numpy as np
 
 from nicrt import _core
 
-from .codec import Codec, Pixels, info, load, load_for
+from .codec import Codec, Pixels, load, load_for
+from .fileinfo import info
 from .limits import cpu_count
 
 PERCENTILES = (50, 90, 99)

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
@@ -20,8 +19,9 @@ from nicrt import _core
 from .backends import AUTO, GraphSet
 from .bundle import Bundle, find, find_by_symbol_id
 from .choose import DEFAULT_QUALITY, Wish, choose
-from .errors import CorruptError, LimitError, TruncatedError, UnsupportedError, WrongBundleError
-from .interpreter import Buffer, Interpreter, Trace, Watch
+from .errors import CorruptError, LimitError, UnsupportedError, WrongBundleError
+from .fileinfo import Buffer, FileInfo, info, parse, stages_to_run
+from .interpreter import Interpreter, Trace, Watch
 from .iterative import Edit, Goal, Point, check_request, edited_symbols, normalised_weights, prepare, start_of
 from .limits import DEFAULT_LIMITS, MAX_WORKERS, Limits, cpu_count
 from .manifest import Variant
@@ -40,58 +40,6 @@ SINGLE_PASS_EFFORT = 6  # above it, encoding iterates
 
 class PictureIdWarning(UserWarning):
     """The file's float graphs are not the bundle's: the symbols are right, pixels may differ slightly."""
-
-
-@dataclass(frozen=True)
-class FileInfo:
-    """What a .nic file says of itself, without any bundle. Sizes in bytes and pixels.
-
-    complete_stages: stages whose bytes are all there (fewer than `stages` in a truncated file).
-    stream_bytes: per stage, the bytes of each stream.
-    """
-
-    width: int
-    height: int
-    bytes: int
-    total_bytes: int
-    header_bytes: int
-    symbol_id: str
-    picture_id: str
-    tile_size: int
-    parameters: list[list[int]]
-    stages: int
-    complete_stages: int
-    segments: int
-    stream_bytes: list[list[int]]
-
-    @property
-    def bpp(self) -> float:
-        """Bits per pixel of the whole file."""
-        return 8 * self.total_bytes / (self.width * self.height)
-
-
-def _parse(data: Buffer, limits: Limits) -> _core.File:
-    return _core.parse(data, limits.header_bytes, limits.pixels, limits.stages)
-
-
-def info(data: Buffer, *, limits: Limits = DEFAULT_LIMITS) -> FileInfo:
-    """Read the header of a .nic file; the payload may be missing. Raises NicrtError as `Codec.decode` does."""
-    file = _parse(data, limits)
-    return FileInfo(
-        width=file.width,
-        height=file.height,
-        bytes=len(data),
-        total_bytes=file.total_size,
-        header_bytes=file.header_size,
-        symbol_id=file.symbol_id.hex(),
-        picture_id=file.picture_id.hex(),
-        tile_size=file.tile_size,
-        parameters=[list(values) for values in file.parameters],
-        stages=len(file.stages),
-        complete_stages=file.complete_stages(len(data)),
-        segments=sum(stream.segment_count for stage in file.stages for stream in stage),
-        stream_bytes=[[stream.size for stream in stage] for stage in file.stages],
-    )
 
 
 @contextmanager
@@ -167,43 +115,51 @@ class Codec:
         """
         if lanes not in LANES:
             raise ValueError(f"lanes is one of {', '.join(LANES)}, not {lanes!r}")
-        _check_effort(effort)
         pixels = from_array(picture)
-        height, width = pixels.shape[:2]
-        weights = None if roi is None else normalised_weights(roi, (height, width))
+        weights = None if roi is None else normalised_weights(roi, pixels.shape[:2])
         edit = Edit(target_bpp, target_psnr, weights, ms_ssim_weight)
         check_request(effort, edit, like is not None)
         goal: Goal | None = None
         if like is None:
             wish = Wish(quality, variant, scales, parameters or {})
             wish, goal = self._resolve(pixels, wish, edit, effort)
-            name, values = choose(self._bundle.manifest, wish, (height, width))
+            name, values = choose(self._bundle.manifest, wish, pixels.shape[:2])
         else:
-            name, values = self._parameters_of(_parse(like, self._limits))
-        chosen = self._bundle.manifest.variants[name]
-        if not chosen.program.encodes:
+            name, values = self._parameters_of(parse(like, self._limits))
+        return self._encode(pixels, name, values, goal, effort=effort, lanes=lanes, tile=tile)
+
+    def _encode(
+        self,
+        pixels: Rgb,
+        name: str,
+        values: dict[str, list[int]],
+        goal: Goal | None,
+        *,
+        effort: int,
+        lanes: str,
+        tile: int | None,
+    ) -> bytes:
+        """Encode with a variant and its parameters, all checked here."""
+        height, width = pixels.shape[:2]
+        variant = self._bundle.manifest.variants[name]
+        stages = variant.program.stages
+        if not variant.program.encodes:
             raise UnsupportedError(f"bundle {self.name!r} only decodes: it was made without its encoder graphs")
-        check_parameters(chosen.program, values, self._limits)
-        self._check_size(chosen, values, (height, width), encoding=True)
-        tile = max(stage.tile for stage in chosen.program.stages) if tile is None else tile
-        if tile < 0 or any(tile % stage.align for stage in chosen.program.stages):
-            raise ValueError(f"tile {tile} is not a multiple of the bundle's {chosen.program.stages[0].align} pixels")
+        check_parameters(variant.program, values, self._limits)
+        self._check_size(variant, values, (height, width), encoding=True)
+        tile = max(stage.tile for stage in stages) if tile is None else tile
+        if tile < 0 or any(tile % stage.align for stage in stages):
+            raise ValueError(f"tile {tile} is not a multiple of the bundle's {stages[0].align} pixels")
         with _memory_as_limit():
             given = None
             if goal is not None:
-                given = edited_symbols(self._bundle, chosen.program, values, pixels, goal, effort, self._threads)
+                given = edited_symbols(self._bundle, variant.program, values, pixels, goal, effort, self._threads)
             streams = self._interpreter(name).encode(
                 pixels, values, tile=tile, symbols_per_lane=LANES[lanes], effort=effort, given=given
             )
-            return _core.write(
-                bytes.fromhex(chosen.symbol_id),
-                bytes.fromhex(chosen.picture_id),
-                width,
-                height,
-                tile,
-                [values[p.name] for p in chosen.program.parameters],
-                streams,
-            )
+            ids = bytes.fromhex(variant.symbol_id), bytes.fromhex(variant.picture_id)
+            parameters = [values[p.name] for p in variant.program.parameters]
+            return _core.write(*ids, width, height, tile, parameters, streams)
 
     def _single_pass(self, pixels: Rgb, wish: Wish, effort: int) -> bytes:
         return self.encode(
@@ -261,7 +217,7 @@ class Codec:
         if scale is not None:
             if stage is not None or region is not None or not 0 < scale <= 1:
                 raise ValueError("scale is above 0 and at most 1, and goes without stage and region")
-            stage, size = self._stage_for(_parse(data, self._limits), scale)
+            stage, size = self._stage_for(parse(data, self._limits), scale)
         pixels = self._run(data, stage=stage, partial=partial, strict=strict, region=region, trace=trace)
         assert pixels is not None
         return pixels if scale is None else resize(pixels, size)
@@ -310,10 +266,10 @@ class Codec:
         trace: Trace | None = None,
     ) -> Pixels | None:
         start = perf_counter()
-        file = _parse(data, self._limits)
+        file = parse(data, self._limits)
         name, values = self._parameters_of(file)
         variant = self._bundle.manifest.variants[name]
-        stages = _stages_to_run(file, len(data), stage, partial)
+        stages = stages_to_run(file, len(data), stage, partial)
         self._check_size(variant, values, (file.height, file.width), encoding=False)
         items = list(rounds(variant.program, values, (file.height, file.width)))
         if len(items) != len(file.stages):
@@ -398,31 +354,11 @@ class Codec:
             )
 
 
-def _check_effort(effort: int) -> None:
-    if not 1 <= effort <= 9:
-        raise ValueError(f"effort is 1..9, not {effort}")
-
-
 def _rect(region: tuple[int, int, int, int], size: tuple[int, int]) -> Rect:
     x, y, width, height = region
     if x < 0 or y < 0 or width < 1 or height < 1 or x + width > size[1] or y + height > size[0]:
         raise ValueError(f"region {x},{y},{width},{height} does not lie in the picture of {size[1]} x {size[0]}")
     return Rect(y, x, y + height, x + width)
-
-
-def _stages_to_run(file: _core.File, size: int, stage: int | None, partial: bool) -> int:
-    """How many stages to decode; refuses a file that ends before them."""
-    wanted = len(file.stages) if stage is None else stage
-    if not 1 <= wanted <= len(file.stages):
-        raise ValueError(f"the file has stages 1 to {len(file.stages)}, not {stage}")
-    complete = file.complete_stages(size)
-    if stage is None and not (partial and complete < wanted):
-        file.check_complete(size)
-    if complete >= wanted:
-        return wanted
-    if partial and complete:
-        return complete
-    raise TruncatedError(f"the file ends after {size} of {file.total_size} bytes, before its first stage is complete")
 
 
 def load(
@@ -449,7 +385,7 @@ def load_for(
     """Open the bundle that a .nic file was made with, found by the file's symbol id. Raises WrongBundleError if there
     is none.
     """
-    symbol = _parse(data, limits).symbol_id.hex()
+    symbol = parse(data, limits).symbol_id.hex()
     folder = find_by_symbol_id(symbol)
     if folder is None:
         raise WrongBundleError(
@@ -465,7 +401,7 @@ _loaded_lock = threading.Lock()
 
 def decode(data: Buffer) -> Pixels:
     """Decode a .nic file with the bundle that its id names → uint8 [height, width, 3]. Keeps the bundle loaded."""
-    symbol = _parse(data, DEFAULT_LIMITS).symbol_id.hex()
+    symbol = parse(data, DEFAULT_LIMITS).symbol_id.hex()
     with _loaded_lock:
         codec = _loaded.get(symbol)
         if codec is None:

@@ -19,6 +19,7 @@ from .backends import GraphSet
 from .backends.base import Array
 from .bundle import Bundle
 from .errors import CorruptError, UnsupportedError
+from .fileinfo import Buffer
 from .manifest import DIMENSION, Entropy, Graph, Port, Program, Run
 from .pictures import resample
 from .plan import Parameters, Round, rounds
@@ -26,7 +27,6 @@ from .schedule import Scheduled, narrow, schedule
 from .validate import BY_CHANNEL, COLUMNS, PICTURE, ROWS, SIZE, parameter_source
 from .windows import MIN_WINDOWED, WINDOW, Placed, Rect, empty_like, place, unit_of
 
-Buffer = bytes | bytearray | memoryview
 Picture = npt.NDArray[np.float32]
 Watch = Callable[[Entropy, npt.NDArray[np.int32]], None]  # sees the symbols of every stream, zeros where not coded
 Trace = Callable[[str, float], None]  # told the name of every decoding step and its seconds

@@ -66,6 +66,8 @@ Probe = Callable[[Wish], Point]
 
 def check_request(effort: int, edit: Edit, like: bool) -> None:
     """Raise ValueError for what does not go together, UnsupportedError where an effort needs what is not installed."""
+    if not 1 <= effort <= 9:
+        raise ValueError(f"effort is 1..9, not {effort}")
     target = edit.bpp is not None or edit.psnr is not None
     if (edit.bpp is not None and edit.bpp <= 0) or not 0 <= edit.ms_ssim_weight <= 1:
         raise ValueError("a target rate is above 0 bits per pixel, the weight of MS-SSIM in 0..1")

@@ -94,8 +94,6 @@ def test_bad_arguments(codec: nicrt.Codec, harbour: np.ndarray, small_file: byte
     ):  # fmt: skip
         with pytest.raises(ValueError):
             codec.encode(harbour, **options)  # type: ignore[arg-type]
-    with pytest.raises(nicrt.UnsupportedError):
-        codec.encode(harbour, effort=9)
     with pytest.raises(ValueError):
         codec.decode(small_file, stage=2)
     with pytest.raises(ValueError):

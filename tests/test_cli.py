@@ -130,7 +130,6 @@ def test_wrong_usage(arguments: list[str], tmp_path: Path) -> None:
         ),
         (["encode", HARBOUR, "out.nic", "--max-pixels", "9"], nicrt.LimitError.exit_code),
         (["encode", HARBOUR, "out.nic", "-b", "nowhere"], nicrt.UnsupportedError.exit_code),
-        (["encode", HARBOUR, "out.nic", "-e", "9"], nicrt.UnsupportedError.exit_code),
         (["export", "no-such-family", "--checkpoint", "x", "-o", "y"], nicrt.UnsupportedError.exit_code),
     ],
 )

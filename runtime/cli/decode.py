@@ -13,7 +13,8 @@ EXIT_PARTIAL = 3
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..codec import PictureIdWarning, info
+    from ..codec import PictureIdWarning
+    from ..fileinfo import info
     from ..pictures import output_format, save_picture
 
     jobs = jobs_of(options.paths, f".{options.format or 'png'}")

@@ -31,7 +31,7 @@ def _info(options: argparse.Namespace) -> int:
 
 def _file_facts(options: argparse.Namespace) -> dict[str, Any]:
     from ..bundle import find_by_symbol_id, read_manifest
-    from ..codec import info
+    from ..fileinfo import info
 
     header = info(read(options.path), limits=limits_of(options))
     facts: dict[str, Any] = {**asdict(header), "bpp": round(header.bpp, 4)}
@@ -97,7 +97,7 @@ def _verify(options: argparse.Namespace) -> int:
     codecs = CodecSource(options.bundle, threads_of(options), options.backend, limits_of(options))
 
     def work(job: Job) -> int:
-        from ..codec import info
+        from ..fileinfo import info
 
         data = read(job.source)
         header = info(data, limits=limits_of(options))

@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .runtime.backends import backend_names as backend_names
     from .runtime.codec import Codec as Codec
-    from .runtime.codec import FileInfo as FileInfo
     from .runtime.codec import PictureIdWarning as PictureIdWarning
     from .runtime.codec import decode as decode
-    from .runtime.codec import info as info
     from .runtime.codec import load as load
     from .runtime.codec import load_for as load_for
     from .runtime.errors import CorruptError as CorruptError
@@ -29,15 +27,17 @@ if TYPE_CHECKING:
     from .runtime.errors import TruncatedError as TruncatedError
     from .runtime.errors import UnsupportedError as UnsupportedError
     from .runtime.errors import WrongBundleError as WrongBundleError
+    from .runtime.fileinfo import FileInfo as FileInfo
+    from .runtime.fileinfo import info as info
     from .runtime.limits import Limits as Limits
 
 _HOME = {
     "backend_names": "backends",
     "Codec": "codec",
-    "FileInfo": "codec",
+    "FileInfo": "fileinfo",
     "PictureIdWarning": "codec",
     "decode": "codec",
-    "info": "codec",
+    "info": "fileinfo",
     "load": "codec",
     "load_for": "codec",
     "CorruptError": "errors",
