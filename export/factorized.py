@@ -10,7 +10,6 @@ from torch import Tensor
 from nicrt.runtime.manifest import Entropy, Port, Program, QualityPoint, Run, Stage
 
 from .bundle import BundleSource, GraphSource, float_digest
-from .fields import Field, halo
 from .mean_scale import Synthesis
 from .models.entropy import FactorizedPrior
 from .models.mean_scale import LATENT_STRIDE, Factorized
@@ -44,11 +43,9 @@ def factorized(model: Factorized, name: str, summary: str) -> BundleSource:
     model.eval().requires_grad_(False)
     symbols = Port("int32", [1, model.latents, "h", "w"])
     analysis, synthesis = Analysis(model), SymbolSynthesis(model.g_s)
-    transposed = [Field.of(layer) for layer in model.g_s if isinstance(layer, torch.nn.ConvTranspose2d)]
     stage = Stage(
         align=LATENT_STRIDE,
         tile=TILE,
-        halo=halo(transposed, TILE, LATENT_STRIDE),
         steps=[
             Run("analysis", {"x": "@x"}, {"y": "y"}, enc=True),
             Entropy("y", model.latents, LATENT_STRIDE, "y", by="channel"),

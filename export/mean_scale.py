@@ -18,7 +18,6 @@ from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoi
 
 from .bundle import BundleSource, GraphSource, exact_graph, float_digest
 from .exact import DZ_RANGE, SKIP_RANGE, STEP_RANGE
-from .fields import Field, halo
 from .layers import Dequantise, Quantise, QuantiseZ, to_bytes
 from .lowering import Sample, draw, lower_scales
 from .models.entropy import DZ_DEFAULT, LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN, FactorizedPrior
@@ -177,7 +176,6 @@ def _tables(prior: FactorizedPrior, channels: int) -> dict[str, TableSet]:
 
 def _program(model: Hyperprior, means: bool, skip: int) -> Program:
     mean = {"mean": "mean"} if means else {}
-    layers = [m for m in [*model.h_s.modules(), *model.g_s.modules()] if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
     return Program(
         parameters=[
             Parameter("step", *STEP_RANGE, default=0),
@@ -188,7 +186,6 @@ def _program(model: Hyperprior, means: bool, skip: int) -> Program:
             Stage(
                 align=ALIGN,
                 tile=TILE,
-                halo=halo([Field.of(layer) for layer in layers], TILE, ALIGN),
                 steps=[
                     Run("analysis", {"x": "@x", "dz": "$dz"}, {"v": "v", "z": "z"}, enc=True),
                     Entropy("z", model.channels, HYPER_STRIDE, "z", by="channel", set="dz"),

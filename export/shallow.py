@@ -17,7 +17,6 @@ from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoi
 from .bundle import BundleSource, GraphSource, exact_graph, float_digest
 from .exact import DZ_RANGE, SKIP_RANGE, STEP_RANGE, ExactNetwork, lower_hyper_synthesis
 from .exact_one_layer import OneLayerNetwork, lower_one_layer
-from .fields import Field, halo
 from .layers import GAIN_UNIT, Dequantise, InterpolatedGain, Quantise, QuantiseZ, to_bytes
 from .models.entropy import DZ_DEFAULT, LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN, JpegLikeHyperSynthesis
 from .models.shallow import (
@@ -189,9 +188,15 @@ def _graphs(model: Shallow) -> list[GraphSource]:
         GraphSource(
             "synthesis",
             synthesis,
-            {"y": _SYMBOLS, "mean": _LATENT, "gain": _GAIN, "step": _STEP},
-            {"picture": Port("uint8", [1, "64h", "64w", 3])},
+            {
+                "y": Port("int32", [1, LATENTS, "h", "w"]),
+                "mean": Port("float32", [1, LATENTS, "h", "w"]),
+                "gain": _GAIN,
+                "step": _STEP,
+            },
+            {"picture": Port("uint8", [1, "16h", "16w", 3])},
             float_digest(synthesis_kind, synthesis),
+            unit=LATENT_STRIDE,
         ),
     ]
 
@@ -219,11 +224,6 @@ def _program(model: Shallow) -> Program:
             Stage(
                 align=ALIGN,
                 tile=TILE,
-                halo=halo(
-                    [Field.of(layer) for layer in (*model.hyper_synthesis.layers, *model.synthesis.path)],
-                    TILE,
-                    ALIGN,
-                ),
                 steps=[
                     Run("analysis", {"x": "@x", "gain": "$gain", "dz": "$dz"}, {"v": "v", "z": "z"}, enc=True),
                     Entropy("z", HYPER, HYPER_STRIDE, "z", by="channel", set="dz"),

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from nicrt.runtime.manifest import Entropy, Port, Program, QualityPoint, Run, Stage
 
 from .bundle import BundleSource, GraphSource, float_digest
-from .fields import Field, halo
 from .layers import to_bytes
 from .models.gdn import GDN
 from .models.slim import COLORS, STRIDE, WIDTHS, Slim
@@ -180,11 +179,9 @@ def _prior_tables(model: Slim, number: int) -> list[Table]:
 
 
 def _stage(model: Slim, steps: list[Entropy | Run], show: str) -> Stage:
-    fields = [Field.of(layer.alone(0)) for layer in model.dec]
     return Stage(
         align=STRIDE,
         tile=TILE,
-        halo=halo(fields, TILE, STRIDE),
         steps=steps,
         show=Run(show, {"y": "y"}, {"picture": "picture"}),
     )

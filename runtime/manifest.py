@@ -146,7 +146,6 @@ class Stage(_Strict):
     show: Run | Annotated[list[Run], Meta(min_length=1)] | Name
     each: Name | None = None
     tile: Annotated[int, Meta(ge=0, le=1 << 20)] = 0
-    halo: Annotated[int, Meta(ge=0, le=1 << 16)] | None = None
 
     @property
     def show_runs(self) -> list[Run]:

@@ -17,11 +17,9 @@ pytest.importorskip("onnxscript")
 
 from onnx import numpy_helper  # noqa: E402
 
-from nicrt.export import shallow  # noqa: E402
 from nicrt.export.bundle import GraphSource, check_exact, exact_graph  # noqa: E402
 from nicrt.export.cli import export_family  # noqa: E402
 from nicrt.export.exact import lower_hyper_synthesis  # noqa: E402
-from nicrt.export.fields import Field, halo  # noqa: E402
 from nicrt.export.models.shallow import Shallow  # noqa: E402
 from nicrt.export.onnx_export import operators  # noqa: E402
 from nicrt.runtime.bundle import Bundle  # noqa: E402
@@ -138,17 +136,3 @@ def test_what_is_not_a_checkpoint_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UnsupportedError):
             export_family(family, path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_halo_covers_what_a_tile_looks_at() -> None:
-    model = Shallow()
-    layers = [Field.of(layer) for layer in (*model.hyper_synthesis.layers, *model.synthesis)]
-    assert halo([Field.of(layer) for layer in model.synthesis], shallow.TILE, 16) == 16
-    assert halo(layers, shallow.TILE, shallow.ALIGN) == 128
-    # the same by measurement: which z change the mean and raw index under the latents of one tile and their neighbours
-    z = torch.zeros(1, 128, 1, 20, requires_grad=True)
-    mean, index = model.hyper_synthesis(z)
-    used = slice(6 * 4 - 1, 10 * 4 + 1)
-    (mean + index)[..., used].sum().backward()
-    reached = torch.nonzero(z.grad.abs().sum((0, 1, 2))).flatten()
-    assert 6 - reached.min() <= 2 and reached.max() - 9 <= 2

@@ -19,7 +19,7 @@ pytest.importorskip("onnxscript")
 from torch import nn  # noqa: E402
 
 import nicrt  # noqa: E402
-from nicrt.export import lowering, mean_scale  # noqa: E402
+from nicrt.export import lowering  # noqa: E402
 from nicrt.export.bundle import sessions  # noqa: E402
 from nicrt.export.exact import (  # noqa: E402
     LOW_BITS,
@@ -320,13 +320,3 @@ def test_the_shipped_bundle_is_the_export_of_the_weights(checkpoint: Path, tmp_p
     assert files == {path.relative_to(out) for path in out.rglob("*") if path.is_file()}
     for file in files:
         assert (out / file).read_bytes() == (ENGINE / file).read_bytes(), file
-
-
-def test_halo_covers_what_a_tile_looks_at(float_model: MeanScale) -> None:
-    stage = mean_scale._program(float_model, True, 0).stages[0]
-    assert stage.halo is not None
-    z = torch.zeros(1, 128, 1, 16, requires_grad=True)
-    pixels = float_model.g_s(float_model.h_s(z)[:, 192:])[..., 6 * 64 : 8 * 64]
-    pixels.sum().backward()
-    reached = torch.nonzero(z.grad.abs().sum((0, 1, 2))).flatten()
-    assert 6 - reached.min() <= stage.halo // 64 and reached.max() - 7 <= stage.halo // 64

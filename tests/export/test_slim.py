@@ -226,14 +226,14 @@ def test_a_fresh_process_decodes_the_same(slim_codec: nicrt.Codec, crops: list[n
 def test_halo_covers_what_a_tile_looks_at(slim_codec: nicrt.Codec, engine: Path) -> None:
     """Pixels of a tile from the symbols of the tile and the halo around it alone."""
     ort = pytest.importorskip("onnxruntime")
-    stage = slim_codec.bundle.manifest.variants["w48"].program.stages[0]
+    halo = slim_codec.bundle.manifest.graphs["synthesis_w48"].halo
     session = ort.InferenceSession(Bundle.open(engine).graph_bytes("synthesis_w48"), providers=["CPUExecutionProvider"])
     y = np.random.default_rng(1).integers(-2, 3, (1, 48, 14, 15)).astype(np.int32)
     (whole,) = session.run(None, {"y": y})
-    assert stage.halo is not None and stage.halo % STRIDE == 0
-    reach, first, end = stage.halo // STRIDE, 5, 9
+    assert halo is not None and halo % STRIDE == 0
+    reach, first, end = halo // STRIDE, 5, 9
     (part,) = session.run(None, {"y": y[:, :, first - reach : end + reach, first - reach : end + reach]})
-    inner = part[0, stage.halo : -stage.halo, stage.halo : -stage.halo].astype(int)
+    inner = part[0, halo:-halo, halo:-halo].astype(int)
     tile = slice(first * STRIDE, end * STRIDE)
     assert np.abs(inner - whole[0, tile, tile]).max() <= 1
     assert np.mean(inner != whole[0, tile, tile]) < 1e-3
