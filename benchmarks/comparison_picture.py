@@ -1,6 +1,6 @@
 """The README's picture: a crop of kodim23, the original beside nicrt and JPEG at the same size.
 
-    python benchmarks/comparison_picture.py KODIM23.png [-o results/parrots.png]
+python benchmarks/comparison_picture.py KODIM23.png [-o results/parrots.png]
 """
 
 from __future__ import annotations

@@ -104,9 +104,7 @@ def write(
 class Chain:
     def __init__(
         self,
-        layers: Sequence[
-            tuple[NDArray[np.float32], NDArray[np.float32], tuple[int, int], tuple[int, int], float]
-        ],
+        layers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32], tuple[int, int], tuple[int, int], float]],
         arithmetic: str = "best",
     ) -> None: ...
     @property
