@@ -33,7 +33,7 @@ from .windows import Rect
 Pixels = npt.NDArray[np.uint8]
 
 # Symbols per lane of the entropy coder: fewer bytes, or more lanes that work side by side
-LANES = {"compact": 8192, "balanced": 2048, "parallel": 512}
+LANES = {"compact": 16384, "balanced": 2048, "parallel": 512}
 DEFAULT_EFFORT = 5
 SINGLE_PASS_EFFORT = 6  # above it, encoding iterates
 

@@ -25,7 +25,8 @@ def test_bench_of_a_bundle_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixt
         assert {"parse", "entropy z", "graph hyper", "entropy y", "graph synthesis"} <= set(steps)
         assert whole["p50_ms"] <= whole["p90_ms"] <= whole["p99_ms"] <= whole["max_ms"]
         assert 0 < sum(step["p50_ms"] for step in steps.values()) < 1.5 * whole["max_ms"]
-        assert run["batch"]["files"] == 4 and run["cold_start"]["p50_ms"] > 20 and run["peak_rss_mib"] > 20
+        assert run["batch"]["files"] == 4
+        assert run["cold_start"]["p50_ms"] > 20 and 20 < run["cold_start"]["peak_rss_mib"] < 400
     assert [peer["name"] for peer in result["peers"]][:2] == ["Pillow JPEG", "Pillow WEBP"]
     assert "graph synthesis" in capsys.readouterr().out
     assert main(["bench", "--compare", str(out), str(out)]) == 0

@@ -23,7 +23,7 @@ def test_symbols_decoded_are_those_encoded(codec: nicrt.Codec, kodak: list[Path]
         pixels,
         default_parameters(variant.program, pixels.shape[:2]),
         tile=512,
-        symbols_per_lane=8192,
+        symbols_per_lane=16384,
         effort=5,
         watch=lambda _, symbols: written.append(symbols.copy()),
     )

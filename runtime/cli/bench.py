@@ -73,7 +73,7 @@ def _print_table(result: dict[str, Any]) -> None:
         print(f"{name:{width}}  {columns} {'' if speed is None else f'{speed:8.1f}'}")
     for entry in result["runs"]:
         cold, batch = entry["cold_start"], entry.get("batch")
-        text = f"{entry['name']}: as a process {cold['p50_ms']} ms, peak memory {entry['peak_rss_mib']} MiB"
+        text = f"{entry['name']}: as a process {cold['p50_ms']} ms, peak memory {cold['peak_rss_mib']} MiB"
         print(text + (f", {batch['files']} files: {batch['megapixels_per_second']} MP/s" if batch else ""))
 
 

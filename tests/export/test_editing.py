@@ -170,7 +170,7 @@ def test_given_symbols_make_the_same_file(codec: nicrt.Codec, pixels: np.ndarray
         np.zeros((SIZE, SIZE, 3), np.float32),  # which nobody looks at
         values,
         tile=512,
-        symbols_per_lane=8192,
+        symbols_per_lane=16384,
         effort=5,
         given=codec.symbols(data),
     )

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from nicrt.export.models.entropy import LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN, FactorizedPrior  # noqa: E402
 from nicrt.export.tables import (  # noqa: E402
     ESCAPE_BITS,
+    RAW_BITS_WORTH,
     TOTAL,
     Table,
     TableSet,

@@ -1,10 +1,10 @@
 """Rate and quality of the shallow bundle's real files against PyTorch:
 
-    python benchmarks/kodak.py --kodak DIR --checkpoint FILE
+    python benchmarks/shallow_kodak.py --kodak DIR --checkpoint FILE
 
 Per quality, means over the pictures: bits per pixel of files on disk and by ideal code length (the model's own
 distributions, coded symbols only), PSNR of `nicrt decode` and of the PyTorch model given the same symbols; then the
-same with nothing skipped, against PyTorch's own evaluation. Writes results/kodak.json, prints the README's table.
+same with nothing skipped, against PyTorch's own evaluation. Writes results/shallow_kodak.json, prints the README's table.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nicrt.export.models.shallow import Shallow
 from nicrt.runtime.pictures import from_array
 
 QUALITIES = (10, 30, 50, 70, 90)
-RESULTS = Path(__file__).parent / "results" / "kodak.json"
+RESULTS = Path(__file__).parent / "results" / "shallow_kodak.json"
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -57,7 +57,7 @@ def file_against_model(
     """One picture: its file, and the model given the file's symbols."""
     data = codec.encode(pixels, quality=quality, parameters={} if skip is None else {"skip": skip})
     facts = nicrt.info(data)
-    gain, _, threshold = (values[0] for values in facts.parameters)
+    gain, _, threshold, _ = (values[0] for values in facts.parameters)
     z, symbols = (torch.from_numpy(tensor)[None] for tensor in codec.symbols(data))
     mean, index = model.hyper_synthesis(z.float())
     index = torch.round(index).clamp(0, 63)

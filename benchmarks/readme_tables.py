@@ -1,0 +1,143 @@
+"""Write the README's tables from the committed results: python benchmarks/readme_tables.py [--check]
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`. A test keeps README and results equal.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nicrt.runtime.bundle import Bundle, find
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+README = ROOT / "README.md"
+BUNDLES = ("shallow", "slim", "mean-scale", "compass", "flow")
+PEERS = ("jpeg", "webp", "avif")
+
+
+def load(name: str) -> Any:
+    return json.loads((RESULTS / name).read_text())
+
+
+def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def shallow_kodak() -> str:
+    titles = ("`-q`", "coded", "bpp on disk", "ideal bpp", "PSNR dB", "PyTorch, same symbols")
+    titles += ("nothing skipped: bpp, dB", "PyTorch alone: bpp, dB")
+    rows = []
+    for row in load("shallow_kodak.json"):
+        a, b = row["default"], row["nothing_skipped"]
+        rows.append(
+            [
+                str(row["quality"]),
+                f"{100 * a['coded_share']:.0f}%",
+                f"{a['bpp']:.4f}",
+                f"{a['ideal_bpp']:.4f}",
+                f"{a['psnr']:.3f}",
+                f"{a['model_psnr']:.3f}",
+                f"{b['bpp']:.4f}, {b['psnr']:.3f}",
+                f"{b['torch_bpp']:.4f}, {b['torch_psnr']:.3f}",
+            ]
+        )
+    return markdown(titles, rows)
+
+
+def coder() -> str:
+    result = load("entropy_coder.json")
+    rows = {row["lanes"]: row for row in result["rows"]}
+    cold = {(row["lanes"], row["path"]): row["decode_msym_s"] for row in result["cold"]}
+    kinds = [key for key in rows[32] if key.startswith("decode_") and key.endswith("_lookup_msym_s")]
+    names = {"scalar": "portable", "avx2": "AVX2", "avx512": "AVX-512"}
+    lines = []
+    for lanes, row in rows.items():
+        speeds = [f"{max(row[k], row[k.replace('lookup', 'search')]):.0f}" for k in kinds]
+        at_cold = cold.get((lanes, "automatic"))
+        lines.append(
+            [
+                str(lanes),
+                f"{row['encode_msym_s']:.0f}",
+                *speeds,
+                "" if at_cold is None else f"{at_cold:.0f}",
+                f"+{row['over_ideal_percent']:.3f}%",
+            ]
+        )
+    decoders = [f"decode, {names[key.split('_')[1]]}" for key in kinds]
+    return markdown(["lanes", "encode", *decoders, "decode, 98 304 symbols, cold caches", "over ideal"], lines)
+
+
+def families() -> str:
+    bench = {run["name"].split()[0]: run for run in load("bench.json")["runs"]}
+    lines = []
+    for name in BUNDLES:
+        bundle = Bundle.open(find(ROOT / "engines" / name))
+        graphs = bundle.manifest.graphs
+        run = bench[name]
+        ran = [key.removeprefix("graph ") for key in run["steps"] if key.startswith("graph ")]
+        macs = sum(graphs[graph].macs_per_pixel or 0 for graph in ran) / 1000
+        lines.append(
+            [
+                f"`{name}`",
+                rate_points(name),
+                f"{macs:.1f}" if name != "compass" else "",
+                f"{run['whole']['p50_ms']:.0f}",
+                f"{bundle.size_bytes / 1e6:.1f} MB",
+            ]
+        )
+    lines.extend([f"{name.upper()} (Pillow)", rate_points(name), "", "", ""] for name in PEERS)
+    titles = ["bundle", "bpp / dB on Kodak", "decoder KMAC per pixel", "decode ms, 768 x 512", "size"]
+    return markdown(titles, lines)
+
+
+def rate_points(name: str) -> str:
+    results = load(f"kodak/{name}.json")["results"]
+    points = zip(results["bpp"], results["psnr-rgb"], strict=True)
+    return ", ".join(f"{bpp:.2f} / {psnr:.1f}" for bpp, psnr in points)
+
+
+def decode_steps() -> str:
+    run = load("bench.json")["runs"][0]
+    rows = [[name, f"{step['p50_ms']:.2f}", f"{step['p99_ms']:.2f}"] for name, step in run["steps"].items()]
+    whole = run["whole"]
+    rows.append(["**whole**", f"{whole['p50_ms']:.2f}", f"{whole['p99_ms']:.2f}"])
+    return markdown(["step", "p50 ms", "p99 ms"], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "shallow_kodak": shallow_kodak,
+    "coder": coder,
+    "families": families,
+    "decode_steps": decode_steps,
+}
+
+
+def rendered(text: str) -> str:
+    """The README with every table made again."""
+    for name, table in TABLES.items():
+        pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise SystemExit(f"the README has no place for table {name}")
+        text = pattern.sub(lambda match, made=table(): f"{match[1]}{made}\n{match[2]}", text)  # type: ignore[misc]
+    return text
+
+
+def main() -> None:
+    text = README.read_text()
+    made = rendered(text)
+    if "--check" in sys.argv:
+        if made != text:
+            raise SystemExit("the README's tables are not those of the results: python benchmarks/readme_tables.py")
+    else:
+        README.write_text(made)
+
+
+if __name__ == "__main__":
+    main()
