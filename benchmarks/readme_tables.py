@@ -125,7 +125,8 @@ def rendered(text: str) -> str:
         pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         if not pattern.search(text):
             raise SystemExit(f"the README has no place for table {name}")
-        text = pattern.sub(lambda match, made=table(): f"{match[1]}{made}\n{match[2]}", text)  # type: ignore[misc]
+        before, after = pattern.split(text)[0], pattern.split(text)[-1]
+        text = f"{before}<!-- table: {name} -->\n{table()}\n<!-- end -->{after}"
     return text
 
 

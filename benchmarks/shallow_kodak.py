@@ -4,7 +4,7 @@
 
 Per quality, means over the pictures: bits per pixel of files on disk and by ideal code length (the model's own
 distributions, coded symbols only), PSNR of `nicrt decode` and of the PyTorch model given the same symbols; then the
-same with nothing skipped, against PyTorch's own evaluation. Writes results/shallow_kodak.json, prints the README's table.
+same with nothing skipped, against PyTorch's own evaluation. Writes results/shallow_kodak.json.
 """
 
 from __future__ import annotations
@@ -106,27 +106,6 @@ def measure(folder: Path, checkpoint: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The README's table."""
-    titles = ("quality", "coded", "bpp on disk", "ideal bpp", "PSNR dB", "PyTorch, same symbols")
-    titles += ("nothing skipped: bpp, dB", "PyTorch alone: bpp, dB")
-    lines = [" | ".join(["", *titles, ""]).strip(), "|---" * len(titles) + "|"]
-    for row in rows:
-        a, b = row["default"], row["nothing_skipped"]
-        cells = [
-            str(row["quality"]),
-            f"{100 * a['coded_share']:.0f}%",
-            f"{a['bpp']:.4f}",
-            f"{a['ideal_bpp']:.4f}",
-            f"{a['psnr']:.3f}",
-            f"{a['model_psnr']:.3f}",
-            f"{b['bpp']:.4f}, {b['psnr']:.3f}",
-            f"{b['torch_bpp']:.4f}, {b['torch_psnr']:.3f}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kodak", type=Path, required=True)
@@ -136,7 +115,6 @@ def main() -> None:
     rows = measure(options.kodak, options.checkpoint)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(rows, indent=2) + "\n")
-    print(table(rows))
 
 
 if __name__ == "__main__":

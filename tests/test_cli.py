@@ -80,7 +80,7 @@ def test_bad_files_are_one_line_and_no_output(tmp_path: Path, name: str, command
     source = GOLDEN / "bad" / f"{name}.nic"
     result = run(command, source, *([out] if command == "decode" else []))
     seconds = time.monotonic() - start
-    if command == "info" and name in ("half", "bit-flip", "trailing", "other-bundle"):
+    if command == "info" and name in ("half", "bit-flip", "trailing", "other-bundle", "four-gigabytes"):
         assert result.returncode == 0  # the header is fine, and info looks no further
         return
     assert result.returncode == getattr(nicrt, BAD[name]["error"]).exit_code

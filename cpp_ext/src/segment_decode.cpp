@@ -34,7 +34,7 @@ Status find_parts(std::span<const std::uint8_t> segment, unsigned lanes, std::ui
         return corrupt("segment of " + std::to_string(segment.size()) + " bytes is too short for its lanes");
     const std::size_t body = segment.size() - kCrcBytes;
     if (crc32c(segment.first(body)) != load_le<std::uint32_t>(&segment[body]))
-        return corrupt("segment CRC differs");
+        return corrupt("damaged: the checksum of a segment differs");
 
     const std::uint8_t* const end = segment.data() + body;
     parts.states = read_varint(segment.data(), end, parts.escape_count);

@@ -47,6 +47,14 @@ def bad_files(good: bytes) -> dict[str, tuple[bytes, str, str]]:
         head[offset : offset + len(value)] = value
         return bytes(head) + struct.pack("<I", _core.crc32c(bytes(head))) + good[header_end:]
 
+    def body_replaced(start: int, end: int, value: bytes) -> bytes:
+        """Bytes start..end of the header's body (after header_size) replaced, size and CRC made right again."""
+        body = good[10 : header_end - 4]
+        body = body[:start] + value + body[end:]
+        head = good[:9] + bytes([len(body)]) + body
+        return head + struct.pack("<I", _core.crc32c(head)) + good[header_end:]
+
+    directory_end = header_end - 4 - 10
     flipped = bytearray(good)
     flipped[-20] ^= 0x10
     return {
@@ -59,6 +67,12 @@ def bad_files(good: bytes) -> dict[str, tuple[bytes, str, str]]:
         "jpeg": (b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0" + bytes(64), "UnsupportedError", "another format"),
         "other-bundle": (header_patched(11, b"\0" * 8), "WrongBundleError", "symbol id of no bundle"),
         "version-2": (good[:8] + b"\2" + good[9:], "UnsupportedError", "a later format version"),
+        "four-gigapixels": (body_replaced(13, 17, b"\x80\x80\x04" * 2), "LimitError", "claims 65536 x 65536 pixels"),
+        "four-gigabytes": (
+            body_replaced(directory_end - 2, directory_end, b"\xff\xff\xff\xff\x0f"),
+            "TruncatedError",
+            "claims a segment of 4 GB",
+        ),
         "flags": (header_patched(10, b"\1"), "UnsupportedError", "a flag of a later version"),
     }
 
