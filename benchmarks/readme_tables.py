@@ -111,11 +111,20 @@ def decode_steps() -> str:
     return markdown(["step", "p50 ms", "p99 ms"], rows)
 
 
+def large() -> str:
+    rows = [
+        [f"{row['megapixels']:.0f} MP", f"{row['ms_per_megapixel']:.0f}", str(row["peak_rss_mib"])]
+        for row in load("large.json")["rows"]
+    ]
+    return markdown(["picture", "ms per megapixel", "peak memory of the process, MiB"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "shallow_kodak": shallow_kodak,
     "coder": coder,
     "families": families,
     "decode_steps": decode_steps,
+    "large": large,
 }
 
 

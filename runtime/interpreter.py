@@ -25,7 +25,7 @@ from .pictures import resample
 from .plan import Parameters, Round, rounds
 from .schedule import Scheduled, narrow, schedule
 from .validate import BY_CHANNEL, COLUMNS, PICTURE, ROWS, SIZE, parameter_source
-from .windows import MIN_WINDOWED, WINDOW, Placed, Rect, empty_like, place, unit_of
+from .windows import MIN_WINDOWED, Placed, Rect, empty_like, place, unit_of, window_edge
 
 Picture = npt.NDArray[np.float32]
 Watch = Callable[[Entropy, npt.NDArray[np.int32]], None]  # sees the symbols of every stream, zeros where not coded
@@ -207,10 +207,11 @@ class Interpreter:
         """Run a graph on `rect`, window by window where that is large."""
         graph, bounds, rows = self._specs[name], Rect.of(item.padded), range(item.padded[0])
         unit = unit_of(graph.inputs, job.strides(run.inputs))
-        if graph.halo is None or unit is None or WINDOW % unit or (rect == bounds and rect.area < MIN_WINDOWED):
+        edge = window_edge(graph.workspace_bytes_per_pixel)
+        if graph.halo is None or unit is None or edge % unit or (rect == bounds and rect.area < MIN_WINDOWED):
             return self._call(name, run, item, job, rows, bounds, bounds)
         whole: list[Placed] = []
-        for window in rect.windows(WINDOW):
+        for window in rect.windows(edge):
             parts = self._call(name, run, item, job, rows, window.grown(graph.halo, unit, bounds), window)
             if window == rect:
                 return parts

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .limits import Limits
 from .manifest import Entropy, Graph, Program, Run, Stage
-from .windows import MIN_WINDOWED, WINDOW
+from .windows import MIN_WINDOWED, window_edge
 
 MAX_SIDE = 1 << 24
 ARENA_GROWTH = 2  # backends take memory in blocks that double
@@ -126,5 +126,5 @@ def _pixels_at_once(run: Sequence[Graph], bands: int | None, size: tuple[int, in
         return min(bands, height) * width
     if height * width < MIN_WINDOWED or any(graph.halo is None for graph in run):
         return height * width
-    edge = WINDOW + 2 * max(graph.halo or 0 for graph in run)
+    edge = max(window_edge(graph.workspace_bytes_per_pixel) + 2 * (graph.halo or 0) for graph in run)
     return min(edge, height) * min(edge, width)

@@ -7,6 +7,7 @@ the rest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +19,18 @@ from .manifest import DIMENSION, Port
 
 Array = npt.NDArray[Any]
 
-WINDOW = 1536
-"""Edge of the windows in pixels: at 2.4 MP the halo of a typical graph costs some percent, and its workspace some
-hundred MiB. A picture below MIN_WINDOWED pixels runs whole."""
 MIN_WINDOWED = 4 << 20
+"""Pixels below which a picture runs whole."""
+WINDOW_BYTES = 128 << 20
+WINDOW_STEP, MAX_WINDOW = 512, 4096
+
+
+def window_edge(workspace_bytes_per_pixel: float | None) -> int:
+    """Edge in pixels of the windows of a graph: as large as WINDOW_BYTES of workspace allow, since every window repeats
+    its halo.
+    """
+    edge = math.isqrt(int(WINDOW_BYTES / max(workspace_bytes_per_pixel or 0.0, 1.0)))
+    return min(MAX_WINDOW, max(WINDOW_STEP, edge // WINDOW_STEP * WINDOW_STEP))
 
 
 @dataclass(frozen=True)

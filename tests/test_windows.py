@@ -33,7 +33,7 @@ def whole(codec: nicrt.Codec, file: bytes) -> np.ndarray:
 
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interpreter, "WINDOW", 128)
+    monkeypatch.setattr(interpreter, "window_edge", lambda workspace: 128)
     monkeypatch.setattr(interpreter, "MIN_WINDOWED", 0)
 
 
