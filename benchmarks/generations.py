@@ -28,6 +28,7 @@ from nicrt.export.layers import GAIN_UNIT
 from nicrt.export.models.entropy import LOG_SCALE_STEP, STEPS_PER_INDEX
 from nicrt.export.models.flow import Flow
 from nicrt.export.models.shallow import Shallow
+from nicrt.runtime.evaluate import psnr
 
 GENERATIONS = 15
 CROPS = {"kodim03": (160, 128), "kodim08": (256, 256), "kodim23": (128, 256)}  # top, left
@@ -36,10 +37,6 @@ RESULTS = Path(__file__).parent / "results" / "generations.json"
 Pixels = npt.NDArray[np.uint8]
 Rate = tuple[float, float]  # bits per pixel, PSNR in dB
 Step = Callable[[torch.Tensor], tuple[float, torch.Tensor]]  # picture [1, 3, h, w] → bits, reconstruction
-
-
-def psnr(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
-    return float(10 * np.log10(255**2 / np.mean((a - b) ** 2)))
 
 
 def eight_bit_chain(codec: nicrt.Codec, original: Pixels, parameters: dict[str, int | list[int]]) -> Iterator[Rate]:

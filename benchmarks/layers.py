@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 import nicrt
+from nicrt.runtime.evaluate import psnr
 from nicrt.runtime.pictures import resize
 
 QUALITIES = (25, 50, 75, 100)
@@ -25,10 +26,6 @@ PEER_QUALITIES = (10, 25, 50, 75)
 SCALES = (1, 2, 4)
 Pixels = npt.NDArray[np.uint8]
 Curve = list[tuple[float, float]]
-
-
-def psnr(a: Pixels, b: Pixels) -> float:
-    return float(10 * np.log10(255**2 / np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)))
 
 
 def layered(codec: nicrt.Codec, picture: Pixels, variant: str) -> Curve:

@@ -26,6 +26,7 @@ from PIL import Image
 import nicrt
 from nicrt import _core
 from nicrt.runtime.backends.base import Array, Executable
+from nicrt.runtime.evaluate import psnr
 
 QUALITIES = (10, 50, 100)
 BACKENDS = ("native", "onnxruntime")
@@ -65,10 +66,6 @@ def compare(runs: Mapping[str, Callable[[], object]], repeat: int) -> dict[str, 
         }
         for name in runs
     }
-
-
-def psnr(a: Pixels, b: Pixels) -> float:
-    return float(10 * np.log10(255**2 / np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)))
 
 
 def pixels_apart(codecs: Mapping[str, nicrt.Codec], pictures: list[Pixels], quality: float) -> dict[str, float]:

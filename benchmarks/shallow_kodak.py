@@ -23,15 +23,12 @@ from safetensors.torch import load_file
 import nicrt
 from nicrt.export.models.entropy import gaussian_bits
 from nicrt.export.models.shallow import Shallow
+from nicrt.runtime.evaluate import psnr
 from nicrt.runtime.pictures import from_array
 
 QUALITIES = (10, 30, 50, 70, 90)
 RESULTS = Path(__file__).parent / "results" / "shallow_kodak.json"
 Pixels = npt.NDArray[np.uint8]
-
-
-def psnr(a: Pixels, b: Pixels) -> float:
-    return float(10 * np.log10(255**2 / np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)))
 
 
 def load_model(checkpoint: Path) -> Shallow:

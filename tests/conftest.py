@@ -46,9 +46,3 @@ def kodak() -> list[Path]:
 def small_file(codec: nicrt.Codec, harbour: np.ndarray) -> bytes:
     """A .nic file of a few hundred bytes: 40 x 24 pixels."""
     return codec.encode(harbour[60:84, 100:140], quality=20)
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """dB between two uint8 pictures."""
-    error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
-    return float(10 * np.log10(255**2 / max(error, 1e-9)))

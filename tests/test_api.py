@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import nicrt
-from conftest import psnr
 from nicrt import _core
+from nicrt.runtime.evaluate import psnr
 
 
 def test_exported_names_are_locked() -> None:

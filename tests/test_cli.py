@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 import nicrt
-from conftest import GOLDEN, PICTURES, psnr
+from conftest import GOLDEN, PICTURES
 from nicrt.runtime.cli import main
+from nicrt.runtime.evaluate import psnr
 
 HARBOUR = str(PICTURES / "harbour.png")
 

@@ -14,12 +14,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import nicrt
-from conftest import ROOT, psnr
+from conftest import ROOT
 from nicrt import _core
 from nicrt.runtime.backends.base import OtherKindError
 from nicrt.runtime.backends.native import NativeCpu
 from nicrt.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from nicrt.runtime.errors import InternalError, UnsupportedError
+from nicrt.runtime.evaluate import psnr
 from nicrt.runtime.manifest import Graph, Port
 from nicrt.runtime.onnx_graph import read_graph
 from synthetic import port
