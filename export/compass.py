@@ -24,8 +24,9 @@ from nicrt.runtime.plan import MAX_SIDE
 
 from .bundle import BundleSource, GraphSource, exact_graph, float_digest
 from .exact import DZ_RANGE, SKIP_RANGE, STEP_RANGE, lower_hyper_synthesis
+from .hyperprior import quantise_graph
 from .implicit import Bicubic, Features, Filter
-from .layers import Dequantise, Quantise, to_bytes
+from .layers import Dequantise, to_bytes
 from .lowering import draw, lower_scales
 from .mean_scale import Analysis
 from .models.compass import FEATURES, RESIDUAL_OFFSET, Compass
@@ -161,7 +162,7 @@ def _base_graphs(model: MeanScale) -> list[GraphSource]:
 
 
 def _layer_graphs(model: Compass) -> list[GraphSource]:
-    analysis, quantise, show = ResidualAnalysis(model.residual), Quantise(), Show()
+    analysis, show = ResidualAnalysis(model.residual), Show()
     features = Port("float32", [1, FEATURES, "a", "b"])
     return [
         _in_loop("features", "compass features 1", Features(model.liff), _BELOW, {"features": features}, unit=1),
@@ -188,14 +189,7 @@ def _layer_graphs(model: Compass) -> list[GraphSource]:
             _HYPER,
             {"index": _INDEX, "mean": _LATENT},
         ),
-        GraphSource(
-            "quantise",
-            quantise,
-            {"v": _LATENT, "mean": _LATENT, "step": _STEP},
-            {"y": _SYMBOLS},
-            float_digest("quantise 1", quantise),
-            encoder=True,
-        ),
+        quantise_graph(_LATENT, _SYMBOLS, _STEP),
         _in_loop(
             "residual_synthesis",
             "compass residual synthesis 1",

@@ -4,13 +4,11 @@ program. The float hyper synthesis, which gives scales, is lowered after trainin
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,11 +16,11 @@ from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoi
 
 from .bundle import BundleSource, GraphSource, exact_graph, float_digest
 from .exact import DZ_RANGE, SKIP_RANGE, STEP_RANGE
+from .hyperprior import hyperprior_tables
 from .layers import Dequantise, Quantise, QuantiseZ, to_bytes
 from .lowering import Sample, draw, lower_scales
-from .models.entropy import DZ_DEFAULT, LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN, FactorizedPrior
+from .models.entropy import DZ_DEFAULT
 from .models.mean_scale import ALIGN, HYPER_STRIDE, LATENT_STRIDE, Z_LIMIT, Hyperprior, MeanScale
-from .tables import Floats, TableSet, by_channel_and_step, by_scale, gaussian, with_outliers
 
 TILE = 512
 WORST_STEP, BEST_STEP = 64, -48
@@ -111,7 +109,7 @@ def hyperprior(
         summary=summary,
         unit=ALIGN,
         graphs=_graphs(model, means, samples),
-        tables=_tables(model.prior, model.channels),
+        tables=hyperprior_tables(model.prior, model.channels),
         programs={name: _program(model, means, skips[1])},
         quality=[
             QualityPoint(50.0 * number, name, {"step": step, "skip": skip})
@@ -161,17 +159,6 @@ def _graphs(model: Hyperprior, means: bool, samples: Sequence[Sample]) -> list[G
             float_digest("GDN synthesis 1" if means else "GDN zero mean synthesis 1", synthesis),
         ),
     ]
-
-
-def _tables(prior: FactorizedPrior, channels: int) -> dict[str, TableSet]:
-    def logits(values: Floats) -> Floats:
-        return prior.logits(torch.from_numpy(np.array(values))).numpy()
-
-    scales = [SCALE_MIN * math.exp(LOG_SCALE_STEP * index) for index in range(SCALE_COUNT)]
-    return {
-        "z": by_channel_and_step(logits, channels),
-        "y": TableSet(by_scale(with_outliers(gaussian), scales)),
-    }
 
 
 def _program(model: Hyperprior, means: bool, skip: int) -> Program:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,8 +15,9 @@ from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoi
 from .bundle import BundleSource, GraphSource, exact_graph, float_digest
 from .exact import DZ_RANGE, SKIP_RANGE, STEP_RANGE, ExactNetwork, lower_hyper_synthesis
 from .exact_one_layer import OneLayerNetwork, lower_one_layer
-from .layers import GAIN_UNIT, Dequantise, InterpolatedGain, Quantise, QuantiseZ, to_bytes
-from .models.entropy import DZ_DEFAULT, LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN, JpegLikeHyperSynthesis
+from .hyperprior import hyperprior_tables, quantise_graph
+from .layers import GAIN_UNIT, Dequantise, InterpolatedGain, QuantiseZ, to_bytes
+from .models.entropy import DZ_DEFAULT, JpegLikeHyperSynthesis
 from .models.shallow import (
     ALIGN,
     HYPER,
@@ -32,7 +31,6 @@ from .models.shallow import (
     ResidualSynthesis,
     Shallow,
 )
-from .tables import Floats, TableSet, by_channel_and_step, by_scale, gaussian, with_outliers
 
 TILE = 512
 MAX_GAIN = GAIN_UNIT * (QUALITIES - 1)
@@ -144,7 +142,7 @@ def source(weights: Mapping[str, Tensor], family: str = "shallow") -> BundleSour
         summary=f"shallow decoder: {kind.get('synthesis', 'two-layer')} synthesis, {hyper}, continuous rate",
         unit=ALIGN,
         graphs=_graphs(model),
-        tables=_tables(model),
+        tables=hyperprior_tables(model.prior, HYPER),
         programs={family: _program(model)},
         quality=[
             QualityPoint(0.0, family, {"gain": 0, "step": 0, "skip": SKIP_LOW}),
@@ -160,7 +158,7 @@ def _lowered(model: Shallow) -> ExactNetwork | OneLayerNetwork:
 
 
 def _graphs(model: Shallow) -> list[GraphSource]:
-    analysis, quantise = Analysis(model), Quantise()
+    analysis = Analysis(model)
     synthesis, synthesis_kind = _synthesis_graph(model)
     return [
         GraphSource(
@@ -177,14 +175,7 @@ def _graphs(model: Shallow) -> list[GraphSource]:
             {"z": _Z, "step": _STEP, "skip": _SKIP, "dz": _DZ},
             {"index": _INDEX, "mean": _LATENT},
         ),
-        GraphSource(
-            "quantise",
-            quantise,
-            {"v": _LATENT, "mean": _LATENT, "step": _STEP},
-            {"y": _SYMBOLS},
-            float_digest("quantise 1", quantise),
-            encoder=True,
-        ),
+        quantise_graph(_LATENT, _SYMBOLS, _STEP),
         GraphSource(
             "synthesis",
             synthesis,
@@ -199,17 +190,6 @@ def _graphs(model: Shallow) -> list[GraphSource]:
             unit=LATENT_STRIDE,
         ),
     ]
-
-
-def _tables(model: Shallow) -> dict[str, TableSet]:
-    def logits(values: Floats) -> Floats:
-        return model.prior.logits(torch.from_numpy(np.array(values))).numpy()
-
-    scales = [SCALE_MIN * math.exp(LOG_SCALE_STEP * index) for index in range(SCALE_COUNT)]
-    return {
-        "z": by_channel_and_step(logits, HYPER),
-        "y": TableSet(by_scale(with_outliers(gaussian), scales)),
-    }
 
 
 def _program(model: Shallow) -> Program:

@@ -1,0 +1,32 @@
+"""What codecs with a hyperprior have in common: their tables, and the graph that quantises around the mean."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from nicrt.runtime.manifest import Port
+
+from .bundle import GraphSource, float_digest
+from .layers import Quantise
+from .models.entropy import LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN, FactorizedPrior
+from .tables import Floats, TableSet, by_channel_and_step, by_scale, gaussian, with_outliers
+
+
+def hyperprior_tables(prior: FactorizedPrior, channels: int) -> dict[str, TableSet]:
+    """`z` by channel and z step, `y` by scale index."""
+
+    def logits(values: Floats) -> Floats:
+        return prior.logits(torch.from_numpy(np.array(values))).numpy()
+
+    scales = [SCALE_MIN * math.exp(LOG_SCALE_STEP * index) for index in range(SCALE_COUNT)]
+    return {"z": by_channel_and_step(logits, channels), "y": TableSet(by_scale(with_outliers(gaussian), scales))}
+
+
+def quantise_graph(latent: Port, symbols: Port, step: Port) -> GraphSource:
+    """Encoder graph `quantise`: v, mean, step → y."""
+    module = Quantise()
+    inputs = {"v": latent, "mean": latent, "step": step}
+    return GraphSource("quantise", module, inputs, {"y": symbols}, float_digest("quantise 1", module), encoder=True)
