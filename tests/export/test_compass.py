@@ -237,7 +237,7 @@ def test_windows_give_the_same(codec: nicrt.Codec, harbour: NDArray[np.uint8], m
 
     whole = codec.encode(harbour)
     monkeypatch.setattr(interpreter, "MIN_WINDOWED", 0)
-    monkeypatch.setattr(interpreter, "WINDOW", 128)
+    monkeypatch.setattr(interpreter, "window_edge", lambda workspace: 128)
     for a, b in zip(codec.symbols(codec.encode(harbour)), codec.symbols(whole), strict=True):
         assert np.abs(a - b).max() <= 1 and (a != b).mean() < 1e-3
     shown = codec.decode(whole)
