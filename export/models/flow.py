@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .entropy import FactorizedPrior, logistic_bits
 
-LEVELS, COUPLINGS, HIDDEN, BLOCKS = 3, 8, 64, 2
+COUPLINGS, HIDDEN, BLOCKS = 8, 64, 2
 WIDTHS = (12, 24, 48)
 """Channels of each level after its squeeze; the levels 0 and 1 give half of them away (as z2 and z1)."""
 Z0, Z1, Z2 = WIDTHS[2], WIDTHS[1] // 2, WIDTHS[0] // 2
