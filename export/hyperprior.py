@@ -7,11 +7,12 @@ import math
 import numpy as np
 import torch
 
-from nicrt.runtime.manifest import Port
+from nicrt.runtime.manifest import Parameter, Port
 
 from .bundle import GraphSource, float_digest
+from .exact import DZ_RANGE, SKIP_RANGE, STEP_RANGE
 from .layers import Quantise
-from .models.entropy import LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN, FactorizedPrior
+from .models.entropy import DZ_DEFAULT, LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN, FactorizedPrior
 from .tables import Floats, TableSet, by_channel_and_step, by_scale, gaussian, with_outliers
 
 
@@ -23,6 +24,15 @@ def hyperprior_tables(prior: FactorizedPrior, channels: int) -> dict[str, TableS
 
     scales = [SCALE_MIN * math.exp(LOG_SCALE_STEP * index) for index in range(SCALE_COUNT)]
     return {"z": by_channel_and_step(logits, channels), "y": TableSet(by_scale(with_outliers(gaussian), scales))}
+
+
+def hyperprior_parameters(skip: int) -> list[Parameter]:
+    """What a file may set of every such codec: quantisation step, not-coded threshold (default `skip`), z step."""
+    return [
+        Parameter("step", *STEP_RANGE, default=0),
+        Parameter("skip", *SKIP_RANGE, default=skip),
+        Parameter("dz", *DZ_RANGE, default=DZ_DEFAULT),
+    ]
 
 
 def quantise_graph(latent: Port, symbols: Port, step: Port) -> GraphSource:

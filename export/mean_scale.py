@@ -12,14 +12,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoint, Run, Stage
+from nicrt.runtime.manifest import Entropy, Port, Program, QualityPoint, Run, Stage
 
 from .bundle import BundleSource, GraphSource, exact_graph, float_digest
 from .exact import DZ_RANGE, SKIP_RANGE, STEP_RANGE
-from .hyperprior import hyperprior_tables
+from .hyperprior import hyperprior_parameters, hyperprior_tables
 from .layers import Dequantise, Quantise, QuantiseZ, to_bytes
 from .lowering import Sample, draw, lower_scales
-from .models.entropy import DZ_DEFAULT
 from .models.mean_scale import ALIGN, HYPER_STRIDE, LATENT_STRIDE, Z_LIMIT, Hyperprior, MeanScale
 
 TILE = 512
@@ -164,11 +163,7 @@ def _graphs(model: Hyperprior, means: bool, samples: Sequence[Sample]) -> list[G
 def _program(model: Hyperprior, means: bool, skip: int) -> Program:
     mean = {"mean": "mean"} if means else {}
     return Program(
-        parameters=[
-            Parameter("step", *STEP_RANGE, default=0),
-            Parameter("skip", *SKIP_RANGE, default=skip),
-            Parameter("dz", *DZ_RANGE, default=DZ_DEFAULT),
-        ],
+        parameters=hyperprior_parameters(skip),
         stages=[
             Stage(
                 align=ALIGN,

@@ -15,9 +15,9 @@ from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoi
 from .bundle import BundleSource, GraphSource, exact_graph, float_digest
 from .exact import DZ_RANGE, SKIP_RANGE, STEP_RANGE, ExactNetwork, lower_hyper_synthesis
 from .exact_one_layer import OneLayerNetwork, lower_one_layer
-from .hyperprior import hyperprior_tables, quantise_graph
+from .hyperprior import hyperprior_parameters, hyperprior_tables, quantise_graph
 from .layers import GAIN_UNIT, Dequantise, InterpolatedGain, QuantiseZ, to_bytes
-from .models.entropy import DZ_DEFAULT, JpegLikeHyperSynthesis
+from .models.entropy import JpegLikeHyperSynthesis
 from .models.shallow import (
     ALIGN,
     HYPER,
@@ -196,9 +196,7 @@ def _program(model: Shallow) -> Program:
     return Program(
         parameters=[
             Parameter("gain", 0, MAX_GAIN, default=300),
-            Parameter("step", *STEP_RANGE, default=0),
-            Parameter("skip", *SKIP_RANGE, default=SKIP_LOW),
-            Parameter("dz", *DZ_RANGE, default=DZ_DEFAULT),
+            *hyperprior_parameters(SKIP_LOW),
         ],
         stages=[
             Stage(

@@ -113,12 +113,7 @@ def _add_encode(commands: Commands) -> None:
         help="share of MS-SSIM in the distortion, 0..1 (effort 7 to 9)",
     )
     encode.add_argument("--like", metavar="FILE.nic", help="encode with the variant and parameters of this file")
-    encode.add_argument(
-        "--lanes",
-        choices=("compact", "balanced", "parallel"),
-        default="compact",
-        help="fewest bytes (default) .. most parallel to decode",
-    )
+    _add_lanes(encode)
     _add_work(encode)
 
 
@@ -219,7 +214,7 @@ def _add_bench(commands: Commands) -> None:
     bench.add_argument("targets", nargs="*", metavar="BUNDLE|FILE")
     bench.add_argument("--size", type=_size, action="append", metavar="WxH", help="for a bundle (default: 768x512)")
     bench.add_argument("-q", "--quality", type=_number(0, 100, float), default=50.0, help="for a bundle (default: 50)")
-    bench.add_argument("--lanes", choices=("compact", "balanced", "parallel"), default="compact")
+    _add_lanes(bench)
     bench.add_argument("--backend", default="auto", help="who runs the graphs (default: auto)")
     bench.add_argument("--threads", type=_number(1, MAX_WORKERS, int), help="default: all processors")
     bench.add_argument("--repeat", type=_number(1, 100_000, int), default=20, help="default: 20")
@@ -246,6 +241,15 @@ def _add_export(commands: Commands) -> None:
     )
     export.add_argument("--variant", "--width", metavar="NAME", help="only this variant (default: all)")
     export.add_argument("--decoder-only", action="store_true", help="leave out what only encoding needs")
+
+
+def _add_lanes(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--lanes",
+        choices=("compact", "balanced", "parallel"),
+        default="compact",
+        help="fewest bytes (default) .. most parallel to decode",
+    )
 
 
 def _add_work(command: argparse.ArgumentParser) -> None:
