@@ -26,6 +26,9 @@ DType = Literal["float32", "float16", "int32", "int64", "uint8"]
 
 # A dimension is a number, or a symbol with a factor: "64h" is 64 * h. Ports that share a symbol are related by it.
 DIMENSION = re.compile(r"^([1-9][0-9]{0,6})?([a-z]+)$")
+BATCH = "n"
+"""The symbol that stands for the pictures of a batch: always a tensor's first dimension. What has no `n` is shared by
+the whole batch."""
 Dimension = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=DIMENSION.pattern)]
 
 
@@ -71,6 +74,14 @@ class Graph(_Strict):
     proofs: list[Proof] = []
     macs_per_pixel: float | None = None
     workspace_bytes_per_pixel: float | None = None
+
+    @property
+    def sized_symbols(self) -> list[str]:
+        """The dimension symbols that only outputs have: height and width of the round's picture, in this order."""
+        inputs = [d for port in self.inputs.values() for d in port.dims]
+        outputs = [d for port in self.outputs.values() for d in port.dims]
+        known, made = ([m[2] for d in dims if (m := DIMENSION.match(str(d)))] for dims in (inputs, outputs))
+        return [symbol for symbol in dict.fromkeys(made) if symbol not in known]
 
 
 class Tables(_Strict):

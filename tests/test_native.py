@@ -271,13 +271,9 @@ def test_other_graphs_are_left_to_other_backends(name: str) -> None:
         NativeCpu(1).load(graph, data)
 
 
-def test_old_operators_and_exact_graphs_are_left_to_other_backends() -> None:
+def test_old_operators_are_left_to_other_backends() -> None:
     with pytest.raises(OtherKindError, match="too old"):
         NativeCpu(1).load(*small_case(opset=12).build())
-    graph, data = small_case().build()
-    graph.exact = True
-    with pytest.raises(OtherKindError, match="exact"):
-        NativeCpu(1).load(graph, data)
 
 
 def test_damaged_models_never_fail_otherwise() -> None:

@@ -24,5 +24,6 @@ void register_segment(nanobind::module_& module);
 void register_container(nanobind::module_& module);
 void register_stream(nanobind::module_& module);
 void register_native(nanobind::module_& module);
+void register_integer_network(nanobind::module_& module);
 
 }  // namespace nicrt::python

@@ -6,4 +6,5 @@ NB_MODULE(_core, module) {
     nicrt::python::register_container(module);
     nicrt::python::register_stream(module);
     nicrt::python::register_native(module);
+    nicrt::python::register_integer_network(module);
 }

@@ -20,11 +20,13 @@ Cpu detect() {
                    __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2");
     found.fma = found.avx2 && __builtin_cpu_supports("fma");
     found.avx512_bf16 = found.avx512 && __builtin_cpu_supports("avx512bf16");
+    found.avx512_vnni = found.avx512 && __builtin_cpu_supports("avx512vnni");
 #endif
     // What a user can turn off to look for a fault, and tests to run the whole path with each instruction set.
     const char* const wanted = std::getenv("NICRT_ISA");
     const std::string_view most = wanted == nullptr ? "" : wanted;
     found.avx512_bf16 = found.avx512_bf16 && most != "avx512" && most != "avx2" && most != "scalar";
+    found.avx512_vnni = found.avx512_vnni && most != "avx2" && most != "scalar";
     found.avx512 = found.avx512 && most != "avx2" && most != "scalar";
     found.avx2 = found.avx2 && most != "scalar";
     found.fma = found.fma && most != "scalar";

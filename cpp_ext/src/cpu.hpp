@@ -14,6 +14,7 @@ struct Cpu {
     bool avx512 = false;  ///< AVX-512 F, BW, VL, DQ, VBMI and VBMI2, besides the above
     bool fma = false;          ///< with AVX2
     bool avx512_bf16 = false;  ///< besides `avx512`
+    bool avx512_vnni = false;  ///< besides `avx512`
 };
 
 [[nodiscard]] const Cpu& cpu();

@@ -211,35 +211,47 @@ def _limits(low: Array, high: Array) -> tuple[float, float]:
 
 
 def _layer(node: Node, arrays: list[Array], channels: int) -> Layer:
-    """A ConvTranspose whose output has exactly stride times as many places as its input."""
     if len(arrays) not in (1, 2) or arrays[0].ndim != 4 or arrays[0].shape[0] != channels or 0 in arrays[0].shape:
         raise UnsupportedError("a ConvTranspose whose weights do not fit its input")
     weights = arrays[0]
     bias = arrays[1] if len(arrays) == 2 else np.zeros(weights.shape[1], np.float32)
     if weights.dtype != np.float32 or bias.dtype != np.float32 or bias.shape != weights.shape[1:2]:
         raise UnsupportedError("a ConvTranspose of another type than float32, or whose bias does not fit")
+    strides, pads = upsampling(node, weights)
+    return Layer(
+        np.ascontiguousarray(weights, dtype=np.float32),
+        np.ascontiguousarray(bias, dtype=np.float32),
+        strides,
+        pads,
+    )
+
+
+def upsampling(node: Node, weights: Array) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Strides and leading pads (rows, columns) of a ConvTranspose whose output has exactly stride times as many places
+    as its input."""
+    strides, pads, extra = window(node, weights)
+    if any(weights.shape[2 + i] + extra[i] - pads[i] - pads[i + 2] != strides[i] for i in (0, 1)):
+        raise UnsupportedError("a ConvTranspose whose output is not stride times as large as its input")
+    return (strides[0], strides[1]), (pads[0], pads[1])
+
+
+def window(node: Node, weights: Array) -> tuple[list[int], list[int], list[int]]:
+    """Strides, pads and output padding of a Conv or ConvTranspose without groups or dilations."""
     known = {"auto_pad", "dilations", "group", "kernel_shape", "output_padding", "pads", "strides"}
     attributes = node.attributes
     plain = attributes.get("auto_pad", b"NOTSET") == b"NOTSET" and attributes.get("group", 1) == 1
     kernel = _ints(attributes, "kernel_shape", list(weights.shape[2:]))
     if not set(attributes) <= known or not plain or _ints(attributes, "dilations", [1, 1]) != [1, 1]:
-        raise UnsupportedError("a ConvTranspose with groups, dilations or automatic padding")
+        raise UnsupportedError(f"a {node.operator} with groups, dilations or automatic padding")
     strides, extra = _ints(attributes, "strides", [1, 1]), _ints(attributes, "output_padding", [0, 0])
     pads = _ints(attributes, "pads", [0, 0, 0, 0])
     if kernel != list(weights.shape[2:]) or min(strides) < 1 or min(extra) < 0 or min(pads) < 0:
-        raise UnsupportedError("a ConvTranspose whose attributes do not fit")
-    if any(kernel[i] + extra[i] - pads[i] - pads[i + 2] != strides[i] for i in (0, 1)):
-        raise UnsupportedError("a ConvTranspose whose output is not stride times as large as its input")
-    return Layer(
-        np.ascontiguousarray(weights, dtype=np.float32),
-        np.ascontiguousarray(bias, dtype=np.float32),
-        (strides[0], strides[1]),
-        (pads[0], pads[1]),
-    )
+        raise UnsupportedError(f"a {node.operator} whose attributes do not fit")
+    return strides, pads, extra
 
 
 def _ints(attributes: Mapping[str, Attribute], name: str, default: list[int]) -> list[int]:
     value = attributes.get(name, default)
     if not isinstance(value, list) or len(value) != len(default):
-        raise UnsupportedError(f"a ConvTranspose of other than two dimensions ({name})")
+        raise UnsupportedError(f"a convolution of other than two dimensions ({name})")
     return value

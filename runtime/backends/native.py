@@ -1,22 +1,26 @@
-"""Our own kernels on the CPU, for graphs that are a chain of transposed convolutions (`chain_graph`).
+"""Our own kernels on the CPU, for two kinds of graphs.
 
-On a processor with AVX512_BF16 the first layer's products are of bfloat16 values, added in float32; the pixels stay
-within one grey level of float32's. Exact graphs are refused: they are for libraries that multiply in float32.
+A chain of transposed convolutions (`chain_graph`): on a processor with AVX512_BF16 the first layer's products are of
+bfloat16 values, added in float32; the pixels stay within one grey level of float32's. An exact graph that is a network
+of integers (`integer_graph`) is computed in integers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
 from nicrt import _core
 
 from ..errors import InternalError, LimitError, UnsupportedError
-from ..manifest import Graph, Port
+from ..manifest import BATCH, Graph, Port
 from ..onnx_graph import OnnxGraph, read_graph
 from .base import Array, OtherKindError
-from .chain_graph import Affine, Integers, affine, identity, prologue, recognise
+from .chain_graph import Affine, Floats, Integers, affine, identity, prologue, recognise
+from .integer_graph import Rescale, Rule
+from .integer_graph import recognise as recognise_integers
 
 SLOW = "scalar"  # arithmetic for tests only: any library is faster
 
@@ -43,7 +47,7 @@ class _ChainGraph:
         try:
             latents = affine(self._prologue, {**self._tensors, **small})
             terms = [(np.ascontiguousarray(inputs[name]), scale) for name, scale in latents.scales.items()]
-            picture = self._chain.run(terms, latents.offset, self._low, self._high, self._threads)
+            picture = self._pictures(terms, latents.offset)
         except LimitError:
             raise
         except Exception as error:  # the interpreter has checked the inputs against the graph's ports
@@ -51,29 +55,78 @@ class _ChainGraph:
         assert outputs == [self._output]
         return [picture]
 
+    def _pictures(self, terms: list[tuple[Array, Floats]], offset: Floats) -> Array:
+        """One picture after the other: the kernels' threads share the places of one."""
+        pictures = [
+            self._chain.run([(t[i : i + 1], s) for t, s in terms], offset, self._low, self._high, self._threads)
+            for i in range(len(terms[0][0]))
+        ]
+        return pictures[0] if len(pictures) == 1 else np.concatenate(pictures)
+
+
+class _IntegerGraph:
+    """Weights are packed once. What depends on small inputs is evaluated when they change."""
+
+    def __init__(self, graph: Graph, onnx: OnnxGraph, isa: str, threads: int) -> None:
+        self._threads = threads
+        self._outputs = onnx.outputs
+        tensors = [name for name, port in graph.inputs.items() if _is_tensor(port)]
+        if len(tensors) != 1 or graph.inputs[tensors[0]].dtype != "int32":
+            raise UnsupportedError("not a graph of one int32 tensor")
+        (self._tensor,) = tensors
+        bounds = graph.inputs[self._tensor].range
+        assert bounds is not None  # required of exact graphs
+        small = {name: np.zeros(_fixed(port), port.dtype) for name, port in graph.inputs.items() if name not in tensors}
+        self._parts = recognise_integers(onnx, self._tensor, small, onnx.outputs)
+        hidden = [(la.weights, la.strides, la.pads, la.limits) for la in self._parts.hidden]
+        self._network = _core.IntegerNetwork(hidden, [la.weights for la in self._parts.heads], bounds, isa)
+        self._last: tuple[bytes, tuple[list[Rescale], list[Rule | None]]] | None = None
+
+    def run(self, inputs: Mapping[str, Array], outputs: list[str]) -> list[Array]:
+        try:
+            rescales, rules = self._vectors({n: array for n, array in inputs.items() if n != self._tensor})
+            tensor = np.ascontiguousarray(inputs[self._tensor])
+            results = self._network.run(tensor, rescales, rules, self._threads)
+        except LimitError:
+            raise
+        except Exception as error:
+            raise InternalError(f"the native backend failed: {error}") from error
+        made = dict(zip(self._outputs, results, strict=True))
+        return [made[name] for name in outputs]
+
+    def _vectors(self, small: dict[str, Array]) -> tuple[list[Rescale], list[Rule | None]]:
+        key = b"".join(array.tobytes() for array in small.values())
+        last = self._last  # one reference, whatever other threads put there
+        if last is None or last[0] != key:
+            self._last = last = key, self._parts.vectors(small)
+        return last[1]
+
 
 class NativeCpu:
-    """threads: of one graph; the pixels do not depend on them. arithmetic: "best" or one of `_core.arithmetics()`."""
+    """threads: of one graph; results do not depend on them. arithmetic, isa: of the two kinds of graphs, "best" or one
+    of `_core.arithmetics()` and `_core.integer_isas()`."""
 
     name = "native"
 
-    def __init__(self, threads: int, arithmetic: str = "best") -> None:
+    def __init__(self, threads: int, arithmetic: str = "best", isa: str = "best") -> None:
         self._threads = threads
+        self._chosen = {arithmetic, isa} != {"best"}
         self._arithmetic = _core.arithmetics()[-1] if arithmetic == "best" else arithmetic
-        self._chosen = arithmetic != "best"
+        self._isa = _core.integer_isas()[-1] if isa == "best" else isa
 
-    def load(self, graph: Graph, data: bytes) -> _ChainGraph:
-        if graph.exact:
-            raise OtherKindError("it is exact, and the native kernels are not")
-        if self._arithmetic == SLOW and not self._chosen:
+    def load(self, graph: Graph, data: bytes) -> _ChainGraph | _IntegerGraph:
+        if (self._isa if graph.exact else self._arithmetic) == SLOW and not self._chosen:
             raise OtherKindError("this processor has no AVX2")
         try:
+            if graph.exact:
+                return _IntegerGraph(graph, read_graph(data), self._isa, self._threads)
             return _ChainGraph(graph, read_graph(data), self._arithmetic, self._threads)
         except UnsupportedError as error:
             raise OtherKindError(str(error)) from None
 
     def identity(self) -> str:
-        return f"native {self._arithmetic}"
+        build = Path(_core.__file__).stat()  # another build proves itself again
+        return f"native {build.st_mtime_ns} {build.st_size} {self._arithmetic} {self._isa}"
 
 
 def _is_tensor(port: Port) -> bool:
@@ -82,8 +135,8 @@ def _is_tensor(port: Port) -> bool:
 
 def _tensor(name: str, port: Port) -> Integers | Affine:
     batch, channels = port.dims[:2]
-    if batch != 1 or not isinstance(channels, int) or port.dtype not in ("int32", "float32"):
-        raise UnsupportedError(f"port {name!r} is not int32 or float32 [1, channels, h, w]")
+    if batch not in (1, BATCH) or not isinstance(channels, int) or port.dtype not in ("int32", "float32"):
+        raise UnsupportedError(f"port {name!r} is not int32 or float32 [n, channels, h, w]")
     return Integers(name, channels) if port.dtype == "int32" else identity(name, channels)
 
 

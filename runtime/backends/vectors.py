@@ -42,8 +42,10 @@ def _cast(node: Node, inputs: list[Array]) -> Array:
     (only,) = inputs
     to = node.attributes.get("to")
     name = DTYPES.get(to) if isinstance(to, int) else None
-    if name is None or (only.dtype.kind == "f" and np.dtype(name).kind != "f"):
-        raise UnsupportedError("a Cast that is not to a float type")
+    if name is None or (np.dtype(name).kind != "f" and (only.dtype.kind == "f" or name not in ("int32", "int64"))):
+        raise UnsupportedError("a Cast of floats to integers, or to an integer type that may not hold its input")
+    if name == "int32" and only.dtype == np.int64:
+        raise UnsupportedError("a Cast to an integer type that may not hold its input")
     return only.astype(name)
 
 
@@ -52,6 +54,23 @@ def _unsqueeze(node: Node, inputs: list[Array]) -> Array:
     if axes.ndim != 1 or axes.size > 4:
         raise UnsupportedError("an Unsqueeze of more than 4 axes")
     return np.expand_dims(data, tuple(int(axis) for axis in axes))
+
+
+def _reshape(node: Node, inputs: list[Array]) -> Array:
+    data, shape = inputs
+    if shape.dtype != np.int64 or list(shape) != [-1] or node.attributes.get("allowzero", 0) != 0:
+        raise UnsupportedError("a Reshape that is not to one axis")
+    return data.reshape(-1)
+
+
+def _gather(node: Node, inputs: list[Array]) -> Array:
+    data, places = inputs
+    if node.attributes.get("axis", 0) != 0 or places.dtype.kind != "i" or data.ndim == 0:
+        raise UnsupportedError("a Gather along another axis than the first")
+    _check_places((*places.shape, *data.shape[1:]))
+    if ((places < 0) | (places >= len(data))).any():
+        raise UnsupportedError("a Gather of a row that is not there")
+    return np.asarray(data[places])
 
 
 def _matmul(_: Node, inputs: list[Array]) -> Array:
@@ -80,10 +99,12 @@ OPERATORS: dict[str, Callable[[Node, list[Array]], Array]] = {
     "Cast": _cast,
     "Div": _binary(_divide),
     "Exp": _unary(np.exp),
+    "Gather": _gather,
     "MatMul": _matmul,
     "Mul": _binary(np.multiply),
     "Neg": _unary(np.negative),
     "Relu": _unary(_relu),
+    "Reshape": _reshape,
     "Sqrt": _unary(np.sqrt),
     "Sub": _binary(np.subtract),
     "Unsqueeze": _unsqueeze,

@@ -119,3 +119,23 @@ class Chain:
     ) -> NDArray[np.uint8]: ...
 
 def arithmetics() -> list[str]: ...
+
+class IntegerNetwork:
+    def __init__(
+        self,
+        hidden: Sequence[tuple[NDArray[np.int8], tuple[int, int], tuple[int, int], tuple[int, int]]],
+        heads: Sequence[NDArray[np.int8]],
+        input_range: tuple[int, int],
+        isa: str = "best",
+    ) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    def run(
+        self,
+        tensor: NDArray[np.int32],
+        rescales: Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]],
+        rules: Sequence[tuple[float, float, float, float, float, int] | None],
+        threads: int,
+    ) -> list[NDArray[np.float32] | NDArray[np.uint8]]: ...
+
+def integer_isas() -> list[str]: ...

@@ -1,0 +1,247 @@
+// Runs a packed integer network, layer by layer. Threads take rows of a layer's input, or blocks of places of
+// the heads; integers have no order of summation, so nothing depends on how they share.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "../parallel.hpp"
+#include "integer_network.hpp"
+
+namespace nicrt::native {
+namespace {
+
+constexpr std::size_t max_side = std::size_t{1} << 24;
+constexpr std::size_t max_plane_bytes = std::size_t{1} << 33;
+constexpr std::int32_t max_bias = 1 << 30;
+constexpr float max_add = 0x1p20F;
+
+/// Activations of one tensor, [height + 2 border][width + 2 border][units].
+class Plane {
+public:
+    Plane(Pool& pool, std::size_t height, std::size_t width, std::size_t border, std::size_t units,
+          std::uint8_t zero)
+        : height(height), width(width), border(border), place_bytes(units * unit_bytes) {
+        const std::size_t floats = (height + 2 * border) * (width + 2 * border) * units;
+        data_ = pool.take(floats);
+        std::memset(data_.get(), zero, floats * sizeof(float));
+    }
+
+    /// The place at these coordinates, from -border on.
+    [[nodiscard]] std::uint8_t* place(std::size_t row, std::size_t column) const {
+        const std::size_t at = (row + border) * (width + 2 * border) + column + border;
+        return reinterpret_cast<std::uint8_t*>(data_.get()) + at * place_bytes;
+    }
+
+    /// Bytes from a place to the one `tap` away.
+    [[nodiscard]] std::ptrdiff_t offset(const IntegerTap& tap) const {
+        const auto columns = static_cast<std::ptrdiff_t>(width + 2 * border);
+        return (tap.row * columns + tap.column) * static_cast<std::ptrdiff_t>(place_bytes);
+    }
+
+    const std::size_t height, width, border, place_bytes;
+
+private:
+    Floats data_;
+};
+
+Status read(const PackedNetwork& network, const std::int32_t* in, const Plane& plane) {
+    const std::size_t places = plane.height * plane.width;
+    const auto range = static_cast<std::uint32_t>(network.input.high - network.input.low);
+    for (std::size_t c = 0; c < network.hidden.front().in; ++c) {
+        const std::int32_t* from = in + c * places;
+        for (std::size_t row = 0; row < plane.height; ++row) {
+            std::uint8_t* to = plane.place(row, 0) + c * (network.kernels->bytes ? 1 : 2);
+            for (std::size_t column = 0; column < plane.width; ++column, to += plane.place_bytes) {
+                const std::int32_t value = *from++;
+                if (static_cast<std::uint32_t>(value) - static_cast<std::uint32_t>(network.input.low) > range)
+                    return invalid_argument("an input outside its range");
+                const auto wide = static_cast<std::int16_t>(value + network.zero);
+                if (network.kernels->bytes) *to = static_cast<std::uint8_t>(wide);
+                else std::memcpy(to, &wide, sizeof wide);
+            }
+        }
+    }
+    return {};
+}
+
+/// One hidden layer: rows [first, end) of its input, as rows of its output.
+class HiddenRows {
+public:
+    HiddenRows(const IntegerKernels& kernels, const PackedIntegerLayer& layer, const Rescale& rescale,
+               const Plane& in, const Plane& out)
+        : kernels_(kernels), layer_(layer), rescale_(rescale), in_(in), out_(out) {}
+
+    void run(std::size_t first, std::size_t end) {
+        places_.clear();
+        for (std::size_t row = first; row < end; ++row)
+            for (std::size_t column = 0; column < in_.width; ++column) places_.push_back(in_.place(row, column));
+        for (const IntegerPhase& phase : layer_.phases) {
+            offsets_.clear();
+            for (const IntegerTap& tap : phase.taps) offsets_.push_back(in_.offset(tap));
+            bias_.resize(layer_.out);
+            for (std::size_t i = 0; i < layer_.out; ++i) bias_[i] = rescale_.bias[i] - phase.zero[i];
+            for (const IntegerPanel& panel : phase.panels)  // its weights stay in L2 while places pass
+                for (std::size_t at = 0; at < places_.size(); at += kernels_.scalars)
+                    block(phase, panel, first, at, std::min(kernels_.scalars, places_.size() - at));
+        }
+    }
+
+private:
+    void block(const IntegerPhase& phase, const IntegerPanel& panel, std::size_t first, std::size_t at,
+               std::size_t count) {
+        alignas(64) std::int32_t sums[max_tile_scalars * max_tile_lanes];
+        const IntegerTile tile{places_.data() + at, offsets_.data(), offsets_.size(), layer_.units,
+                               layer_.weights.data() + panel.weights, sums};
+        kernels_.weights_in_vectors[count - 1][panel.vectors - 1](tile);
+        const std::size_t outputs = std::min<std::size_t>(panel.vectors * kernels_.lanes, layer_.out - panel.first);
+        for (std::size_t p = 0; p < count; ++p) {
+            const std::size_t row = first + (at + p) / in_.width, column = (at + p) % in_.width;
+            std::uint8_t* const place =
+                out_.place(row * layer_.stride_y + phase.row, column * layer_.stride_x + phase.column);
+            const std::int32_t* const sum = sums + p * max_tile_lanes;
+            const std::int32_t* const bias = bias_.data() + panel.first;
+            const float* const multiplier = rescale_.multiplier.data() + panel.first;
+            if (kernels_.bytes)
+                kernels_.hidden_bytes(sum, bias, multiplier, outputs, layer_.range, place + panel.first);
+            else
+                kernels_.hidden_shorts(sum, bias, multiplier, outputs, layer_.range,
+                                       reinterpret_cast<std::int16_t*>(place) + panel.first);
+        }
+    }
+
+    const IntegerKernels& kernels_;
+    const PackedIntegerLayer& layer_;
+    const Rescale& rescale_;
+    const Plane &in_, &out_;
+    std::vector<const std::uint8_t*> places_;
+    std::vector<std::ptrdiff_t> offsets_;
+    std::vector<std::int32_t> bias_;
+};
+
+/// All heads at `count` places from `first` on.
+class HeadPlaces {
+public:
+    HeadPlaces(const PackedNetwork& network, const Plane& in, std::span<const Rescale> rescales,
+               std::span<const HeadOutput> outputs)
+        : network_(network), in_(in), rescales_(rescales), outputs_(outputs) {
+        panel_ = network.pool.take(network.head_units * max_tile_lanes);
+    }
+
+    [[nodiscard]] std::size_t most() const { return network_.kernels->vectors * network_.kernels->lanes; }
+
+    void run(std::size_t first, std::size_t count) {
+        const std::size_t lanes = network_.kernels->lanes, vectors = (count + lanes - 1) / lanes;
+        gather(first, count, vectors * lanes);
+        for (std::size_t head = 0; head < network_.heads.size(); ++head)
+            for (std::size_t out = 0; out < network_.heads[head].out; out += network_.kernels->scalars)
+                block(head, out, first, count, vectors);
+    }
+
+private:
+    /// [units][lanes] of the places; what lies beyond the last one is never stored.
+    void gather(std::size_t first, std::size_t count, std::size_t lanes) {
+        auto* const panel = reinterpret_cast<std::uint8_t*>(panel_.get());
+        for (std::size_t lane = 0; lane < lanes; ++lane) {
+            const std::uint8_t* const from = in_.place(0, first + std::min(lane, count - 1));  // no border
+            for (std::size_t unit = 0; unit < network_.head_units; ++unit)
+                std::memcpy(panel + (unit * lanes + lane) * unit_bytes, from + unit * unit_bytes, unit_bytes);
+        }
+    }
+
+    void block(std::size_t head, std::size_t first_out, std::size_t first, std::size_t count,
+               std::size_t vectors) {
+        const PackedHead& packed = network_.heads[head];
+        const IntegerKernels& kernels = *network_.kernels;
+        const std::size_t outputs = std::min<std::size_t>(kernels.scalars, packed.out - first_out);
+        const std::uint8_t* weights[max_tile_scalars];
+        for (std::size_t p = 0; p < outputs; ++p)
+            weights[p] = packed.weights.data() + (first_out + p) * network_.head_units * unit_bytes;
+        alignas(64) std::int32_t sums[max_tile_scalars * max_tile_lanes];
+        const std::ptrdiff_t none = 0;
+        const auto* const panel = reinterpret_cast<const std::uint8_t*>(panel_.get());
+        kernels.places_in_vectors[outputs - 1][vectors - 1]({weights, &none, 1, network_.head_units, panel, sums});
+        const Rescale& rescale = rescales_[network_.hidden.size() + head];
+        const HeadOutput& output = outputs_[head];
+        for (std::size_t p = 0; p < outputs; ++p) {
+            const std::size_t out = first_out + p, at = out * in_.height * in_.width + first;
+            const std::int32_t* const sum = sums + p * max_tile_lanes;
+            const std::int32_t bias = rescale.bias[out];
+            const float multiplier = rescale.multiplier[out];
+            if (output.floats != nullptr) kernels.head_floats(sum, bias, multiplier, count, output.floats + at);
+            else kernels.head_indices(sum, bias, multiplier, count, output.rule, output.indices + at);
+        }
+    }
+
+    const PackedNetwork& network_;
+    const Plane& in_;
+    std::span<const Rescale> rescales_;
+    std::span<const HeadOutput> outputs_;
+    Floats panel_;
+};
+
+bool valid(const HeadOutput& output) {
+    const IndexRule& r = output.rule;
+    return (output.floats == nullptr) != (output.indices == nullptr) &&
+           (output.floats != nullptr || (std::abs(r.add) <= max_add && std::abs(r.unit) <= 1 && r.low >= 0 &&
+                                         r.low <= r.high && r.high <= 255));
+}
+
+Status check(const PackedNetwork& network, std::size_t height, std::size_t width,
+             std::span<const Rescale> rescales, std::span<const HeadOutput> outputs) {
+    if (height < 1 || height > max_side || width < 1 || width > max_side)
+        return invalid_argument("a tensor extent out of range");
+    const std::size_t layers = network.hidden.size();
+    if (rescales.size() != layers + network.heads.size() || outputs.size() != network.heads.size())
+        return invalid_argument("rescales or outputs that do not fit the network");
+    for (std::size_t i = 0; i < rescales.size(); ++i) {
+        const std::size_t out = i < layers ? network.hidden[i].out : network.heads[i - layers].out;
+        if (rescales[i].bias.size() != out || rescales[i].multiplier.size() != out)
+            return invalid_argument("a rescale that does not fit its layer");
+        for (const std::int32_t bias : rescales[i].bias)
+            if (bias < -max_bias || bias > max_bias) return invalid_argument("a bias out of range");
+    }
+    if (!std::all_of(outputs.begin(), outputs.end(), valid)) return invalid_argument("an index rule out of range");
+    const std::size_t rows = height * network.scale_y + 64, columns = width * network.scale_x + 64;
+    std::size_t units = network.head_units;
+    for (const PackedIntegerLayer& layer : network.hidden) units = std::max(units, layer.units);
+    if (rows > max_plane_bytes / columns / (units * unit_bytes))
+        return {Code::limit, "the picture is too large for the native kernels; decode it in tiles"};
+    return {};
+}
+
+}  // namespace
+
+Status run(const PackedNetwork& network, const std::int32_t* in, std::size_t height, std::size_t width,
+           std::span<const Rescale> rescales, std::span<const HeadOutput> outputs, unsigned threads) {
+    NICRT_RETURN_IF_ERROR(check(network, height, width, rescales, outputs));
+    const auto& hidden = network.hidden;
+    auto plane = std::make_unique<Plane>(network.pool, height, width, hidden.front().border,
+                                         hidden.front().units, static_cast<std::uint8_t>(network.zero));
+    NICRT_RETURN_IF_ERROR(read(network, in, *plane));
+    for (std::size_t l = 0; l < hidden.size(); ++l) {
+        const bool last = l + 1 == hidden.size();
+        auto next = std::make_unique<Plane>(network.pool, plane->height * hidden[l].stride_y,
+                                            plane->width * hidden[l].stride_x,
+                                            last ? 0 : hidden[l + 1].border,
+                                            last ? network.head_units : hidden[l + 1].units, 0);
+        const std::size_t stripes = std::clamp<std::size_t>(threads, 1, plane->height);
+        NICRT_RETURN_IF_ERROR(parallel_for(stripes, threads, [&](std::size_t i) {
+            HiddenRows rows(*network.kernels, hidden[l], rescales[l], *plane, *next);
+            rows.run(plane->height * i / stripes, plane->height * (i + 1) / stripes);
+            return Status();
+        }));
+        plane = std::move(next);
+    }
+    const std::size_t places = plane->height * plane->width;
+    const std::size_t stripes = std::clamp<std::size_t>(threads, 1, places);
+    return parallel_for(stripes, threads, [&](std::size_t i) {
+        HeadPlaces heads(network, *plane, rescales, outputs);
+        const std::size_t end = places * (i + 1) / stripes;
+        for (std::size_t first = places * i / stripes; first < end; first += heads.most())
+            heads.run(first, std::min(heads.most(), end - first));
+        return Status();
+    });
+}
+
+}  // namespace nicrt::native
