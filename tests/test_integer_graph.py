@@ -22,17 +22,28 @@ from nicrt.runtime.manifest import Graph
 from synthetic import onnx_bytes, port
 
 Array = np.ndarray[Any, Any]
-FLOAT32, UINT8, INT64 = 1, 2, 7
+FLOAT32, UINT8, INT32, INT64 = 1, 2, 6, 7
 Z_RANGE = (-127, 127)
 ROWS = 3
 
 
+FORMS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "leaky": {"leaky": True},
+    "kernel 3": {"reach": 1},
+    "kernel 5, leaky": {"reach": 2, "leaky": True},
+    "all": {"reach": 1, "leaky": True, "table": True},
+}
+
+
 class Case:
     """z → one or two hidden transposed convolutions, the first one's bias and multiplier a row chosen by `dz` → float
-    `mean` and uint8 `index` heads."""
+    `mean` and uint8 `index` heads. leaky: ReLUs with a slope; reach: of the heads' kernels; table: between the sums of
+    `index` and its eighths."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, *, leaky: bool = False, reach: int = 0, table: bool = False) -> None:
         self.rng = rng = np.random.default_rng(seed)
+        self.leaky = leaky
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, Array] = {
             "flat": np.array([-1], np.int64),
@@ -52,11 +63,15 @@ class Case:
         for number in range(len(self.strides)):
             channels = self._hidden(number, channels)
         last = f"x{len(self.strides)}"
+        if reach:
+            last, channels = self._moved(last, reach), channels * (2 * reach + 1) ** 2
         self.outputs = int(rng.integers(1, 50)), int(rng.integers(1, 50))
         self._head("mean", last, channels, self.outputs[0], "mean")
         self._head("index", last, channels, self.outputs[1], "scaled")
+        self._add("Round", "scaled", "values" if table else "eighths")
+        if table:
+            self._table()
         for operator, inputs, output in (
-            ("Round", "scaled", "eighths"),
             ("Sub", "half step", "less"),
             ("Cast", "less", "lessf"),
             ("Add", "eighths lessf", "shifted"),
@@ -105,9 +120,47 @@ class Case:
             self._multipliers("by1", spread / 10, 1, out, 1, 1)
         self._add("Round", f"sum{name}", f"integers{name}")
         self._add("Mul", f"integers{name} by{name}", f"scaled{name}")
-        self._add("Round", f"scaled{name}", f"rounded{name}")
-        self._add("Clip", f"rounded{name} zero top", f"x{number + 1}")
+        if self.leaky:
+            self.constants["bottom"] = -self.constants["top"]
+            self.constants[f"less{name}"] = self.rng.uniform(0.01, 0.1, (1, out, 1, 1)).astype(np.float32) / 40
+            self._add("Mul", f"integers{name} less{name}", f"negative{name}")
+            self._add("Max", f"scaled{name} negative{name}", f"larger{name}")
+        self._add("Round", f"larger{name}" if self.leaky else f"scaled{name}", f"rounded{name}")
+        self._add("Clip", f"rounded{name} {'bottom' if self.leaky else 'zero'} top", f"x{number + 1}")
         return out
+
+    def _moved(self, x: str, reach: int) -> str:
+        """All moved inputs, as an exact graph has them in place of a larger kernel."""
+        self.constants["pads"] = np.array([0, 0, reach, reach, 0, 0, reach, reach], np.int64)
+        self.constants |= {"rows_axis": np.array([2]), "columns_axis": np.array([3]), "one": np.array([1])}
+        self._add("Pad", f"{x} pads", "padded")
+        names = []
+        for place in range(2 * reach + 1):
+            end = place - 2 * reach or np.iinfo(np.int64).max
+            self.constants |= {f"start{place}": np.array([place]), f"end{place}": np.array([end])}
+        for row in range(2 * reach + 1):
+            self._add("Slice", f"padded start{row} end{row} rows_axis one", f"row{row}")
+            for column in range(2 * reach + 1):
+                names.append(f"moved{row}{column}")
+                self._add("Slice", f"row{row} start{column} end{column} columns_axis one", names[-1])
+        self._add("Concat", " ".join(names), "moved", axis=1)
+        return "moved"
+
+    def _table(self) -> None:
+        """Scales 0..199, from 100 on every second one."""
+        numbers = {"t_high": 199.0, "t_unit": 0.5, "t_add": 50.0, "t_limit": 100.0}
+        self.constants |= {name: np.float32(value).reshape(()) for name, value in numbers.items()}
+        self.constants["t_values"] = self.rng.integers(-20, 600, (150, 1)).astype(np.float32)
+        self.constants["last"] = np.array([-1])
+        self._add("Clip", "values zero t_high", "scale")
+        self._add("Mul", "scale t_unit", "halves")
+        self._add("Floor", "halves", "whole")
+        self._add("Add", "whole t_add", "coarse")
+        self._add("Less", "scale t_limit", "fine")
+        self._add("Where", "fine scale coarse", "place")
+        self._add("Cast", "place", "place32", to=INT32)
+        self._add("Gather", "t_values place32", "column", axis=0)
+        self._add("Squeeze", "column last", "eighths")
 
     def _head(self, name: str, x: str, channels: int, out: int, result: str) -> None:
         weights = self._integers(f"w_{name}", 60, out, channels, 1, 1)
@@ -141,9 +194,10 @@ class Case:
 
 
 @pytest.mark.parametrize("isa", _core.integer_isas())
-def test_the_same_integers_as_onnxruntime(isa: str) -> None:
-    for seed in range(20):
-        case = Case(seed)
+@pytest.mark.parametrize("form", FORMS)
+def test_the_same_integers_as_onnxruntime(isa: str, form: str) -> None:
+    for seed in range(12):
+        case = Case(seed, **FORMS[form])
         graph, data = case.build()
         native, other = NativeCpu(1, isa=isa).load(graph, data), OnnxRuntimeCpu(1).load(graph, data)
         for batch in (1, 3):
@@ -208,8 +262,28 @@ def test_other_graphs_are_left_to_other_backends(name: str) -> None:
         NativeCpu(1).load(graph, data)
 
 
+MOVED: dict[str, Callable[[Case], None]] = {
+    "more zeros on one side": _constant("pads", lambda p: p + np.array([0, 0, 1, 0, 0, 0, 0, 0])),
+    "zeros between pictures": _constant("pads", lambda p: p + np.array([1, 0, 0, 0, 1, 0, 0, 0])),
+    "a move twice": _constant("start2", lambda s: s - 1),
+    "a larger step": _constant("one", lambda s: s + 1),
+    "another axis": _constant("rows_axis", lambda a: a - 1),
+    "a table of places that are not there": _constant("t_high", lambda h: h + np.float32(3)),
+    "a table of two columns": _constant("t_values", lambda v: np.concatenate([v, v], 1)),
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_other_kernels_and_tables_are_refused(name: str) -> None:
+    case = Case(1, reach=1, leaky=True, table=True)
+    MOVED[name](case)
+    graph, data = case.build()
+    with pytest.raises((OtherKindError, InternalError)):
+        NativeCpu(1).load(graph, data).run(case.tensors(), ["index"])
+
+
 def test_damaged_models_never_fail_otherwise() -> None:
-    graph, data = Case(1).build()
+    graph, data = Case(1, reach=1, leaky=True, table=True).build()
     rng = random.Random(5)
     for _ in range(300):
         damaged = bytearray(data)

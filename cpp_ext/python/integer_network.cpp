@@ -28,11 +28,13 @@ using native::IntegerNetwork;
 using Weights = Array<const std::int8_t, nb::ndim<4>>;
 using Pair = std::tuple<std::uint32_t, std::uint32_t>;  // rows, columns
 using Range = std::tuple<std::int32_t, std::int32_t>;
+using PyHead = std::tuple<Weights, Pair>;
 using PyHidden = std::tuple<Weights, Pair, Pair, Range>;
 using Biases = Array<const std::int32_t, nb::ndim<1>>;
 using Multipliers = Array<const float, nb::ndim<1>>;
-using PyRescale = std::tuple<Biases, Multipliers>;
-using PyRule = std::tuple<float, float, float, float, float, std::uint8_t>;
+using PyRescale = std::tuple<Biases, Multipliers, std::optional<Multipliers>>;
+using PyTable = std::tuple<Multipliers, float, float, float, float, float>;
+using PyRule = std::tuple<float, float, float, float, float, std::uint8_t, std::optional<PyTable>>;
 using Tensor = Array<const std::int32_t, nb::ndim<4>>;
 
 constexpr std::array<std::pair<IntegerIsa, const char*>, 3> names{
@@ -59,18 +61,29 @@ IntegerLayer layer_of(const Weights& weights, const Pair& strides, const Pair& p
             {std::get<0>(range), std::get<1>(range)}};
 }
 
-IntegerNetwork make(const std::vector<PyHidden>& py_hidden, const std::vector<Weights>& py_heads, const Range& input,
+IntegerNetwork make(const std::vector<PyHidden>& py_hidden, const std::vector<PyHead>& py_heads, const Range& input,
                     const std::string& name) {
     std::vector<IntegerLayer> hidden, heads;
     for (const auto& [weights, strides, pads, range] : py_hidden)
         hidden.push_back(layer_of(weights, strides, pads, range));
-    for (const Weights& weights : py_heads) heads.push_back(layer_of(weights, {1, 1}, {0, 0}, {0, 0}));
+    for (const auto& [weights, pads] : py_heads) heads.push_back(layer_of(weights, {1, 1}, pads, {0, 0}));
     const IntegerIsa isa = isa_of(name);
     IntegerNetwork network;
     without_gil([&] {
         return IntegerNetwork::make(hidden, heads, {std::get<0>(input), std::get<1>(input)}, isa, network);
     });
     return network;
+}
+
+native::IndexRule rule_of(const PyRule& rule) {
+    const auto& [add, unit, low, high, skip, skipped, table] = rule;
+    native::IndexRule result{add, unit, low, high, skip, skipped, {}};
+    if (table) {
+        const auto& [values, lowest, highest, limit, step, shift] = *table;
+        require(values.size() > 0, "a table without values");
+        result.table = {{values.data(), values.size()}, lowest, highest, limit, step, shift};
+    }
+    return result;
 }
 
 /// New arrays [n, channels, height, width] and, per picture of the batch, where its values go.
@@ -86,9 +99,9 @@ public:
             if (const auto& rule = rules[head]) {
                 const auto array = new_array<std::uint8_t>(shape);
                 arrays.append(array);
-                const auto [add, unit, low, high, skip, skipped] = *rule;
+                const native::IndexRule index = rule_of(*rule);
                 for (std::size_t n = 0; n < pictures_.size(); ++n)
-                    pictures_[n].push_back({nullptr, array.data() + n * places, {add, unit, low, high, skip, skipped}});
+                    pictures_[n].push_back({nullptr, array.data() + n * places, index});
             } else {
                 const auto array = new_array<float>(shape);
                 arrays.append(array);
@@ -111,8 +124,10 @@ nb::list run(const IntegerNetwork& network, const Tensor& in, const std::vector<
     require(in.shape(1) == network.input_channels() && in.shape(2) >= 1 && in.shape(3) >= 1,
             "a tensor that is not [n, channels, height, width] of the network");
     std::vector<native::Rescale> rescales;
-    for (const auto& [bias, multiplier] : py_rescales)
-        rescales.push_back({{bias.data(), bias.size()}, {multiplier.data(), multiplier.size()}});
+    for (const auto& [bias, multiplier, negative] : py_rescales) {
+        rescales.push_back({{bias.data(), bias.size()}, {multiplier.data(), multiplier.size()}, {}});
+        if (negative) rescales.back().negative = {negative->data(), negative->size()};
+    }
     Outputs outputs(network, in, rules);
     const std::size_t places = in.shape(1) * in.shape(2) * in.shape(3);
     without_gil([&]() -> Status {
@@ -141,15 +156,16 @@ std::vector<std::string> available() {
 
 void register_integer_network(nb::module_& module) {
     nb::class_<IntegerNetwork>(module, "IntegerNetwork",
-                               "Transposed convolutions of integers, and 1x1 convolutions (heads) of what they give.")
+                               "Transposed convolutions of integers, and convolutions (heads) of what they give.")
         .def(nb::new_(&make), "hidden"_a, "heads"_a, "input_range"_a, "isa"_a = "best",
              "hidden: per layer weights int8[in, out, kernel rows, kernel columns], strides and leading pads (rows, "
-             "columns), (low, high) that its outputs are clipped to. heads: weights int8[in, out, 1, 1].")
+             "columns), (low, high) that its outputs are clipped to. heads: the same without strides and limits.")
         .def_prop_ro("isa", &name_of, "What it computes with; one of `integer_isas()`.")
         .def("run", &run, "tensor"_a.noconvert(), "rescales"_a.noconvert(), "rules"_a, "threads"_a,
-             "tensor: int32[n, in, h, w]. rescales: per layer, then per head, bias int32[out] and multiplier "
-             "float32[out]. rules: per head None (float32 values) or (add, unit, low, high, skip, skipped) of an "
-             "index (uint8). Gives one array [n, out, h', w'] per head.");
+             "tensor: int32[n, in, h, w]. rescales: per layer, then per head, bias int32[out], multiplier "
+             "float32[out] and that of negative sums or None. rules: per head None (float32 values) or (add, unit, "
+             "low, high, skip, skipped, table) of an index (uint8); table: None or (values float32[k], low, high, "
+             "limit, unit, add). Gives one array [n, out, h', w'] per head.");
     module.def("integer_isas", &available, "Instruction sets of IntegerNetwork on this processor, the best one last.");
 }
 

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import UnsupportedError
 from ..onnx_graph import DTYPES, Array, Node
 
-MAX_PLACES = 1 << 20
+MAX_PLACES = 1 << 22
 MAX_PRODUCTS = 1 << 26
 
 

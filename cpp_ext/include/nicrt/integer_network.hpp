@@ -3,8 +3,8 @@
 //
 // Hidden layer l turns [in, h, w] into [out, h * stride_y, w * stride_x]: sums of products and a bias, times
 // one float32 multiplier per output (rounded once, as IEEE 754 defines it), rounded to the nearest integer,
-// ties to even, clipped to low..high. Behind the last of them stand heads: 1x1 convolutions of the same
-// activations whose sums, times a multiplier, leave the network.
+// ties to even, clipped to low..high. Behind the last of them stand heads: convolutions of stride 1 of the
+// same activations whose sums, times a multiplier, leave the network.
 #pragma once
 
 #include <cstddef>
@@ -25,24 +25,36 @@ struct IntegerRange {
 
 struct IntegerLayer {
     std::uint32_t in = 0, out = 0;
-    Axis y, x;                              ///< kernel, stride and pad 1, 1, 0 for a head
+    Axis y, x;                              ///< of a head: stride 1
     std::span<const std::int8_t> weights;  ///< [in, out, y.kernel, x.kernel]
     IntegerRange range;                     ///< what the outputs of a hidden layer are clipped to
 };
 
-/// Per output of a layer: sums are (products + bias) * multiplier.
+/// Per output of a layer: sums are (products + bias) * multiplier; of a hidden layer with `negative` ones the
+/// larger of that and (products + bias) * negative, a leaky ReLU.
 struct Rescale {
     std::span<const std::int32_t> bias;
     std::span<const float> multiplier;
+    std::span<const float> negative;  ///< or none
 };
 
-/// Of a head: from rounded values v to uint8 floor((v + add) * unit), clipped to low..high; below `skip` it
-/// becomes `skipped`. Without such a rule the head gives its values as float32, not rounded.
+/// From a rounded value v to a place in `values`: clipped to low..high, as it is below `limit`, from there on
+/// floor(v * unit) + add.
+struct ScaleTable {
+    std::span<const float> values;
+    float low = 0, high = 0;
+    float limit = 0, unit = 1, add = 0;
+};
+
+/// Of a head: from rounded values v (or what `table` has for them) to uint8 floor((v + add) * unit), clipped to
+/// low..high; below `skip` it becomes `skipped`. Without such a rule the head gives its values as float32, not
+/// rounded.
 struct IndexRule {
     float add = 0, unit = 1;
     float low = 0, high = 255;  ///< within 0..255
     float skip = 0;
     std::uint8_t skipped = 255;
+    ScaleTable table;  ///< none where it has no values
 };
 
 /// Where a head's values go, [out, h, w]: one of the two.
@@ -52,7 +64,8 @@ struct HeadOutput {
     IndexRule rule;  ///< of indices
 };
 
-/// Instruction sets, each with the same results. `avx512_vnni` multiplies bytes, the others 16-bit integers.
+/// Instruction sets, each with the same results. `avx512_vnni` multiplies bytes where all activations are unsigned
+/// bytes, else, as the others do, 16-bit integers.
 enum class IntegerIsa { best, scalar, avx2, avx512_vnni };
 
 [[nodiscard]] bool integer_isa_available(IntegerIsa isa);

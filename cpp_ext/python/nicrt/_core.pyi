@@ -124,7 +124,7 @@ class IntegerNetwork:
     def __init__(
         self,
         hidden: Sequence[tuple[NDArray[np.int8], tuple[int, int], tuple[int, int], tuple[int, int]]],
-        heads: Sequence[NDArray[np.int8]],
+        heads: Sequence[tuple[NDArray[np.int8], tuple[int, int]]],
         input_range: tuple[int, int],
         isa: str = "best",
     ) -> None: ...
@@ -133,8 +133,19 @@ class IntegerNetwork:
     def run(
         self,
         tensor: NDArray[np.int32],
-        rescales: Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]],
-        rules: Sequence[tuple[float, float, float, float, float, int] | None],
+        rescales: Sequence[tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32] | None]],
+        rules: Sequence[
+            tuple[
+                float,
+                float,
+                float,
+                float,
+                float,
+                int,
+                tuple[NDArray[np.float32], float, float, float, float, float] | None,
+            ]
+            | None
+        ],
         threads: int,
     ) -> list[NDArray[np.float32] | NDArray[np.uint8]]: ...
 

@@ -37,20 +37,23 @@ struct IntegerKernels {
     IntegerTileKernel weights_in_vectors[max_tile_scalars][max_tile_vectors];  ///< by counts - 1
     IntegerTileKernel places_in_vectors[max_tile_scalars][max_tile_vectors];
 
-    /// Activations of one place: out[i] = round((sums[i] + bias[i]) * multiplier[i]) clipped to `range`.
+    /// Activations of one place: with s = sums[i] + bias[i], the larger of s * multiplier[i] and s * negative[i],
+    /// rounded and clipped to `range`.
     void (*hidden_bytes)(const std::int32_t* sums, const std::int32_t* bias, const float* multiplier,
-                         std::size_t count, IntegerRange range, std::uint8_t* out);
+                         const float* negative, std::size_t count, IntegerRange range, std::uint8_t* out);
     void (*hidden_shorts)(const std::int32_t* sums, const std::int32_t* bias, const float* multiplier,
-                          std::size_t count, IntegerRange range, std::int16_t* out);
+                          const float* negative, std::size_t count, IntegerRange range, std::int16_t* out);
     /// One channel of a head, for `count` places.
     void (*head_floats)(const std::int32_t* sums, std::int32_t bias, float multiplier, std::size_t count,
                         float* out);
     void (*head_indices)(const std::int32_t* sums, std::int32_t bias, float multiplier, std::size_t count,
                          const IndexRule& rule, std::uint8_t* out);
+    void (*head_table)(const std::int32_t* sums, std::int32_t bias, float multiplier, std::size_t count,
+                       const IndexRule& rule, std::uint8_t* out);
 };
 
 const IntegerKernels& integer_kernels_scalar();
 const IntegerKernels& integer_kernels_avx2();
-const IntegerKernels& integer_kernels_avx512();
+const IntegerKernels& integer_kernels_avx512(bool bytes);
 
 }  // namespace nicrt::native

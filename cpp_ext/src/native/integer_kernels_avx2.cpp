@@ -23,7 +23,9 @@ struct Ops {
     NICRT_OP Vector load(const std::uint8_t* from) {
         return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
     }
-    NICRT_OP Vector broadcast(const std::uint8_t* from) { return _mm256_set1_epi32(_mm_cvtsi128_si32(_mm_loadu_si32(from))); }
+    NICRT_OP Vector broadcast(const std::uint8_t* from) {
+        return _mm256_set1_epi32(_mm_cvtsi128_si32(_mm_loadu_si32(from)));
+    }
     NICRT_OP void store(std::int32_t* to, Vector value) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), value);
     }

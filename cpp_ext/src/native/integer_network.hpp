@@ -42,9 +42,10 @@ struct PackedIntegerLayer {
     std::vector<std::uint8_t> weights;
 };
 
-/// weights: [out][units], for kernels that hold places in vectors.
+/// weights: [out][taps][units], for kernels that hold places in vectors.
 struct PackedHead {
     std::uint32_t out;
+    std::vector<IntegerTap> taps;
     std::vector<std::uint8_t> weights;
 };
 
@@ -56,7 +57,8 @@ public:
     std::int32_t zero = 0;  ///< what an input of 0 is stored as
     std::vector<PackedIntegerLayer> hidden;
     std::vector<PackedHead> heads;
-    std::size_t head_units = 0;
+    std::size_t head_units = 0;   ///< of a place
+    std::size_t head_border = 0;  ///< places that taps reach beyond it
     std::size_t scale_y = 1, scale_x = 1;
     mutable Pool pool;
 };

@@ -60,6 +60,14 @@ std::vector<AxisTap> taps_of(const Axis& axis, std::uint32_t phase) {
     return taps;
 }
 
+std::size_t reach_of(const std::vector<IntegerTap>& taps) {
+    std::size_t reach = 0;
+    for (const IntegerTap& tap : taps)
+        reach = std::max({reach, static_cast<std::size_t>(std::abs(tap.row)),
+                          static_cast<std::size_t>(std::abs(tap.column))});
+    return reach;
+}
+
 class LayerPacker {
 public:
     LayerPacker(const IntegerKernels& kernels, const IntegerLayer& layer, std::int32_t zero,
@@ -83,13 +91,9 @@ private:
     Status pack_phase(std::uint32_t row, std::uint32_t column, PackedIntegerLayer& packed) {
         IntegerPhase phase{row, column, {}, {}, {}};
         const auto rows = taps_of(layer_.y, row), columns = taps_of(layer_.x, column);
-        for (const AxisTap& y : rows) {
-            for (const AxisTap& x : columns) {
-                phase.taps.push_back({y.offset, x.offset});
-                const auto reach = std::max(std::abs(y.offset), std::abs(x.offset));
-                packed.border = std::max(packed.border, static_cast<std::size_t>(reach));
-            }
-        }
+        for (const AxisTap& y : rows)
+            for (const AxisTap& x : columns) phase.taps.push_back({y.offset, x.offset});
+        packed.border = std::max(packed.border, reach_of(phase.taps));
         NICRT_RETURN_IF_ERROR(add_sums(rows, columns, phase));
         for (std::uint32_t first = 0; first < layer_.out;) {
             const std::size_t left = (layer_.out - first + kernels_.lanes - 1) / kernels_.lanes;
@@ -144,19 +148,21 @@ private:
 
 Status pack_head(const IntegerKernels& kernels, const IntegerLayer& layer, std::int64_t largest_input,
                  PackedHead& packed) {
-    const Axis &y = layer.y, &x = layer.x;
-    if (y.kernel != 1 || y.stride != 1 || x.kernel != 1 || x.stride != 1)
-        return unsupported("a head that is not a 1x1 convolution");
+    if (layer.y.stride != 1 || layer.x.stride != 1) return unsupported("a head with a stride");
     packed.out = layer.out;
-    const std::size_t units = units_of(kernels, layer.in), parts = per_unit(kernels);
-    packed.weights.resize(layer.out * units * unit_bytes);
+    for (const AxisTap& y : taps_of(layer.y, 0))
+        for (const AxisTap& x : taps_of(layer.x, 0)) packed.taps.push_back({y.offset, x.offset});
+    const std::size_t units = units_of(kernels, layer.in), parts = per_unit(kernels), taps = packed.taps.size();
+    packed.weights.resize(layer.out * taps * units * unit_bytes);
     for (std::uint32_t out = 0; out < layer.out; ++out) {
         std::int64_t magnitude = 0;
-        for (std::uint32_t in = 0; in < layer.in; ++in) {
-            const std::int8_t w = layer.weights[std::size_t{in} * layer.out + out];
-            magnitude += std::abs(std::int64_t{w});
-            put(kernels, packed.weights.data() + (out * units + in / parts) * unit_bytes, in % parts, w);
-        }
+        for (std::uint32_t in = 0; in < layer.in; ++in)
+            for (std::size_t t = 0; t < taps; ++t) {  // every place of the kernel is a tap, in order
+                const std::int8_t w = layer.weights[(std::size_t{in} * layer.out + out) * taps + t];
+                magnitude += std::abs(std::int64_t{w});
+                put(kernels, packed.weights.data() + ((out * taps + t) * units + in / parts) * unit_bytes,
+                    in % parts, w);
+            }
         if (magnitude * largest_input >= max_sum) return unsupported("sums beyond 32 bits");
     }
     return {};
@@ -166,6 +172,12 @@ Status pack_head(const IntegerKernels& kernels, const IntegerLayer& layer, std::
 bool holds(const IntegerKernels& kernels, IntegerRange range) {
     if (range.low > range.high) return false;
     return kernels.bytes ? range.low >= 0 && range.high <= 255 : range.low >= -32767 && range.high <= 32767;
+}
+
+bool fits_bytes(std::span<const IntegerLayer> hidden, IntegerRange input) {
+    return std::int64_t{input.high} - input.low <= 255 &&
+           std::all_of(hidden.begin(), hidden.end(),
+                       [](const auto& layer) { return layer.range.low >= 0 && layer.range.high <= 255; });
 }
 
 std::int64_t magnitude_of(IntegerRange range) {
@@ -199,6 +211,7 @@ Status pack(std::span<const IntegerLayer> hidden, std::span<const IntegerLayer> 
     for (const IntegerLayer& head : heads) {
         NICRT_RETURN_IF_ERROR(check_layer(head, channels));
         NICRT_RETURN_IF_ERROR(pack_head(kernels, head, magnitude_of(stored), network.heads.emplace_back()));
+        network.head_border = std::max(network.head_border, reach_of(network.heads.back().taps));
     }
     return {};
 }
@@ -221,7 +234,7 @@ Status IntegerNetwork::make(std::span<const IntegerLayer> hidden, std::span<cons
     return status_of([&] {
         auto packed = std::make_shared<PackedNetwork>();
         packed->isa = isa;
-        packed->kernels = isa == IntegerIsa::avx512_vnni ? &integer_kernels_avx512()
+        packed->kernels = isa == IntegerIsa::avx512_vnni ? &integer_kernels_avx512(fits_bytes(hidden, input))
                           : isa == IntegerIsa::avx2      ? &integer_kernels_avx2()
                                                          : &integer_kernels_scalar();
         NICRT_RETURN_IF_ERROR(pack(hidden, heads, input, *packed));

@@ -16,17 +16,25 @@ NICRT_TILE_TARGET __attribute__((always_inline)) inline float within(float value
 
 template <class Activation>
 NICRT_TILE_TARGET void hidden_row(const std::int32_t* sums, const std::int32_t* bias, const float* multiplier,
-                                  std::size_t count, IntegerRange range, Activation* out) {
+                                  const float* negative, std::size_t count, IntegerRange range,
+                                  Activation* out) {
     const auto low = static_cast<float>(range.low), high = static_cast<float>(range.high);
     for (std::size_t i = 0; i < count; ++i) {
-        const float scaled = static_cast<float>(sums[i] + bias[i]) * multiplier[i];
-        out[i] = static_cast<Activation>(nearest(within(scaled, low, high)));
+        const auto sum = static_cast<float>(sums[i] + bias[i]);
+        const float a = sum * multiplier[i], b = sum * negative[i];
+        out[i] = static_cast<Activation>(nearest(within(a > b ? a : b, low, high)));
     }
 }
 
 NICRT_TILE_TARGET void float_row(const std::int32_t* sums, std::int32_t bias, float multiplier,
                                  std::size_t count, float* out) {
     for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<float>(sums[i] + bias) * multiplier;
+}
+
+NICRT_TILE_TARGET __attribute__((always_inline)) inline std::uint8_t index_of(float value, const IndexRule& r,
+                                                                               float skipped) {
+    const float index = within(std::floor((value + r.add) * r.unit), r.low, r.high);
+    return static_cast<std::uint8_t>(static_cast<std::int32_t>(index < r.skip ? skipped : index));
 }
 
 NICRT_TILE_TARGET void index_row(const std::int32_t* sums, std::int32_t bias, float multiplier,
@@ -36,9 +44,21 @@ NICRT_TILE_TARGET void index_row(const std::int32_t* sums, std::int32_t bias, fl
     const auto skipped = static_cast<float>(r.skipped);
     for (std::size_t i = 0; i < count; ++i) {
         const float scaled = within(static_cast<float>(sums[i] + bias) * multiplier, -most, most);
-        const float shifted = (static_cast<float>(nearest(scaled)) + r.add) * r.unit;
-        const float index = within(std::floor(shifted), r.low, r.high);
-        out[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(index < r.skip ? skipped : index));
+        out[i] = index_of(static_cast<float>(nearest(scaled)), r, skipped);
+    }
+}
+
+NICRT_TILE_TARGET void table_row(const std::int32_t* sums, std::int32_t bias, float multiplier,
+                                 std::size_t count, const IndexRule& rule, std::uint8_t* out) {
+    const IndexRule r = rule;
+    const auto skipped = static_cast<float>(r.skipped);
+    const float* const values = r.table.values.data();
+    for (std::size_t i = 0; i < count; ++i) {
+        const float scaled = within(static_cast<float>(sums[i] + bias) * multiplier, r.table.low, r.table.high);
+        const auto scale = static_cast<float>(nearest(scaled));
+        const float coarse = std::floor(scale * r.table.unit) + r.table.add;
+        const float value = values[static_cast<std::int32_t>(scale < r.table.limit ? scale : coarse)];
+        out[i] = index_of(value, r, skipped);
     }
 }
 
@@ -94,7 +114,8 @@ constexpr IntegerKernels integer_kernels(std::index_sequence<Scalars...>) {
                            &hidden_row<std::uint8_t>,
                            &hidden_row<std::int16_t>,
                            &float_row,
-                           &index_row};
+                           &index_row,
+                           &table_row};
     constexpr auto all = std::make_index_sequence<Ops::vectors>();
     (fill_row<Ops, false, Scalars + 1>(kernels.weights_in_vectors[Scalars], all), ...);
     (fill_row<Ops, true, Scalars + 1>(kernels.places_in_vectors[Scalars], all), ...);

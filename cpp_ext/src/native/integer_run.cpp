@@ -102,10 +102,12 @@ private:
             const std::int32_t* const sum = sums + p * max_tile_lanes;
             const std::int32_t* const bias = bias_.data() + panel.first;
             const float* const multiplier = rescale_.multiplier.data() + panel.first;
+            const float* const negative =
+                rescale_.negative.empty() ? multiplier : rescale_.negative.data() + panel.first;
             if (kernels_.bytes)
-                kernels_.hidden_bytes(sum, bias, multiplier, outputs, layer_.range, place + panel.first);
+                kernels_.hidden_bytes(sum, bias, multiplier, negative, outputs, layer_.range, place + panel.first);
             else
-                kernels_.hidden_shorts(sum, bias, multiplier, outputs, layer_.range,
+                kernels_.hidden_shorts(sum, bias, multiplier, negative, outputs, layer_.range,
                                        reinterpret_cast<std::int16_t*>(place) + panel.first);
         }
     }
@@ -125,27 +127,44 @@ public:
     HeadPlaces(const PackedNetwork& network, const Plane& in, std::span<const Rescale> rescales,
                std::span<const HeadOutput> outputs)
         : network_(network), in_(in), rescales_(rescales), outputs_(outputs) {
-        panel_ = network.pool.take(network.head_units * max_tile_lanes);
+        for (const PackedHead& head : network.heads) taps_ = std::max(taps_, head.taps.size());
+        panel_ = network.pool.take(taps_ * network.head_units * max_tile_lanes);
+        for (std::size_t tap = 0; tap < taps_; ++tap)
+            offsets_.push_back(static_cast<std::ptrdiff_t>(tap * network.head_units * unit_bytes));
     }
 
     [[nodiscard]] std::size_t most() const { return network_.kernels->vectors * network_.kernels->lanes; }
 
     void run(std::size_t first, std::size_t count) {
         const std::size_t lanes = network_.kernels->lanes, vectors = (count + lanes - 1) / lanes;
-        gather(first, count, vectors * lanes);
-        for (std::size_t head = 0; head < network_.heads.size(); ++head)
+        const std::vector<IntegerTap>* gathered = nullptr;
+        for (std::size_t head = 0; head < network_.heads.size(); ++head) {
+            const auto& taps = network_.heads[head].taps;
+            if (gathered == nullptr || !same(*gathered, taps)) gather(taps, first, count, vectors * lanes);
+            gathered = &taps;
             for (std::size_t out = 0; out < network_.heads[head].out; out += network_.kernels->scalars)
                 block(head, out, first, count, vectors);
+        }
     }
 
 private:
-    /// [units][lanes] of the places; what lies beyond the last one is never stored.
-    void gather(std::size_t first, std::size_t count, std::size_t lanes) {
-        auto* const panel = reinterpret_cast<std::uint8_t*>(panel_.get());
-        for (std::size_t lane = 0; lane < lanes; ++lane) {
-            const std::uint8_t* const from = in_.place(0, first + std::min(lane, count - 1));  // no border
-            for (std::size_t unit = 0; unit < network_.head_units; ++unit)
-                std::memcpy(panel + (unit * lanes + lane) * unit_bytes, from + unit * unit_bytes, unit_bytes);
+    static bool same(const std::vector<IntegerTap>& a, const std::vector<IntegerTap>& b) {
+        return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                          [](const auto& s, const auto& t) { return s.row == t.row && s.column == t.column; });
+    }
+
+    /// [taps][units][lanes] of the places; what lies beyond the last one is never stored.
+    void gather(const std::vector<IntegerTap>& taps, std::size_t first, std::size_t count, std::size_t lanes) {
+        auto* panel = reinterpret_cast<std::uint8_t*>(panel_.get());
+        for (const IntegerTap& tap : taps) {
+            const std::ptrdiff_t offset = in_.offset(tap);
+            for (std::size_t lane = 0; lane < lanes; ++lane) {
+                const std::size_t place = first + std::min(lane, count - 1);
+                const std::uint8_t* const from = in_.place(place / in_.width, place % in_.width) + offset;
+                for (std::size_t unit = 0; unit < network_.head_units; ++unit)
+                    std::memcpy(panel + (unit * lanes + lane) * unit_bytes, from + unit * unit_bytes, unit_bytes);
+            }
+            panel += network_.head_units * lanes * unit_bytes;
         }
     }
 
@@ -154,13 +173,13 @@ private:
         const PackedHead& packed = network_.heads[head];
         const IntegerKernels& kernels = *network_.kernels;
         const std::size_t outputs = std::min<std::size_t>(kernels.scalars, packed.out - first_out);
+        const std::size_t taps = packed.taps.size(), row_bytes = taps * network_.head_units * unit_bytes;
         const std::uint8_t* weights[max_tile_scalars];
-        for (std::size_t p = 0; p < outputs; ++p)
-            weights[p] = packed.weights.data() + (first_out + p) * network_.head_units * unit_bytes;
+        for (std::size_t p = 0; p < outputs; ++p) weights[p] = packed.weights.data() + (first_out + p) * row_bytes;
         alignas(64) std::int32_t sums[max_tile_scalars * max_tile_lanes];
-        const std::ptrdiff_t none = 0;
         const auto* const panel = reinterpret_cast<const std::uint8_t*>(panel_.get());
-        kernels.places_in_vectors[outputs - 1][vectors - 1]({weights, &none, 1, network_.head_units, panel, sums});
+        kernels.places_in_vectors[outputs - 1][vectors - 1](
+            {weights, offsets_.data(), taps, network_.head_units, panel, sums});
         const Rescale& rescale = rescales_[network_.hidden.size() + head];
         const HeadOutput& output = outputs_[head];
         for (std::size_t p = 0; p < outputs; ++p) {
@@ -169,7 +188,8 @@ private:
             const std::int32_t bias = rescale.bias[out];
             const float multiplier = rescale.multiplier[out];
             if (output.floats != nullptr) kernels.head_floats(sum, bias, multiplier, count, output.floats + at);
-            else kernels.head_indices(sum, bias, multiplier, count, output.rule, output.indices + at);
+            else (output.rule.table.values.empty() ? kernels.head_indices : kernels.head_table)(
+                sum, bias, multiplier, count, output.rule, output.indices + at);
         }
     }
 
@@ -177,14 +197,28 @@ private:
     const Plane& in_;
     std::span<const Rescale> rescales_;
     std::span<const HeadOutput> outputs_;
+    std::size_t taps_ = 0;
+    std::vector<std::ptrdiff_t> offsets_;  ///< of the taps in a row of weights
     Floats panel_;
 };
+
+/// Whether every place that it can lead to is one of its values.
+bool leads_inside(const ScaleTable& t) {
+    if (t.values.empty()) return true;
+    const auto size = static_cast<float>(t.values.size());
+    const bool numbers = t.low >= 0 && t.low <= t.high && t.high <= max_add && t.unit > 0 && t.unit <= 1 &&
+                         std::abs(t.add) <= max_add && std::abs(t.limit) <= max_add;
+    const bool integers = std::floor(t.low) == t.low && std::floor(t.high) == t.high;
+    if (!numbers || !integers || size > max_add || !(t.limit <= size || t.high < size)) return false;
+    const float first = std::max(t.low, t.limit);  // of what is not looked up as it is
+    return first > t.high || (std::floor(first * t.unit) + t.add >= 0 && std::floor(t.high * t.unit) + t.add < size);
+}
 
 bool valid(const HeadOutput& output) {
     const IndexRule& r = output.rule;
     return (output.floats == nullptr) != (output.indices == nullptr) &&
            (output.floats != nullptr || (std::abs(r.add) <= max_add && std::abs(r.unit) <= 1 && r.low >= 0 &&
-                                         r.low <= r.high && r.high <= 255));
+                                         r.low <= r.high && r.high <= 255 && leads_inside(r.table)));
 }
 
 Status check(const PackedNetwork& network, std::size_t height, std::size_t width,
@@ -196,7 +230,9 @@ Status check(const PackedNetwork& network, std::size_t height, std::size_t width
         return invalid_argument("rescales or outputs that do not fit the network");
     for (std::size_t i = 0; i < rescales.size(); ++i) {
         const std::size_t out = i < layers ? network.hidden[i].out : network.heads[i - layers].out;
-        if (rescales[i].bias.size() != out || rescales[i].multiplier.size() != out)
+        const std::size_t negative = rescales[i].negative.size();
+        if (rescales[i].bias.size() != out || rescales[i].multiplier.size() != out ||
+            (negative != 0 && (negative != out || i >= layers)))
             return invalid_argument("a rescale that does not fit its layer");
         for (const std::int32_t bias : rescales[i].bias)
             if (bias < -max_bias || bias > max_bias) return invalid_argument("a bias out of range");
@@ -223,7 +259,7 @@ Status run(const PackedNetwork& network, const std::int32_t* in, std::size_t hei
         const bool last = l + 1 == hidden.size();
         auto next = std::make_unique<Plane>(network.pool, plane->height * hidden[l].stride_y,
                                             plane->width * hidden[l].stride_x,
-                                            last ? 0 : hidden[l + 1].border,
+                                            last ? network.head_border : hidden[l + 1].border,
                                             last ? network.head_units : hidden[l + 1].units, 0);
         const std::size_t stripes = std::clamp<std::size_t>(threads, 1, plane->height);
         NICRT_RETURN_IF_ERROR(parallel_for(stripes, threads, [&](std::size_t i) {
