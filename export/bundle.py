@@ -20,6 +20,7 @@ from nicrt.runtime.bundle import MANIFEST, Bundle
 from nicrt.runtime.errors import InternalError
 from nicrt.runtime.ids import picture_id, symbol_id
 from nicrt.runtime.manifest import (
+    BATCH,
     BUNDLE_FORMAT,
     DIMENSION,
     Graph,
@@ -47,6 +48,8 @@ Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 TABLES_FILE = "tables.safetensors"
 PROOF_SIZES = ((1, 2), (3, 2), (8, 8))
+BATCHED_PROOF = (3, (3, 2))
+"""Pictures in a batch, and their size, of the proofs of a graph with a batch besides those of PROOF_SIZES."""
 PROOF_CANDIDATES = 8  # seeds tried per size: the one with the most distinct outputs proves the most
 MACS_SIZE = 8  # free dimensions at which multiply-accumulates and workspace per pixel are counted
 
@@ -172,7 +175,7 @@ def _graph(source: GraphSource, unit: int) -> tuple[bytes, Graph]:
     with torch.no_grad():
         data = export_module(source.module, source.inputs, source.outputs, source.int8_weights)
     check_onnx(data)
-    sizes = dict.fromkeys(_free_dimensions(source), MACS_SIZE)
+    sizes = {symbol: 1 if symbol == BATCH else MACS_SIZE for symbol in _free_dimensions(source)}
     pixels = (MACS_SIZE * (source.unit or unit)) ** 2
     entry = Graph(
         file=f"graphs/{source.name}.onnx",
@@ -202,16 +205,38 @@ def _proofs(source: GraphSource) -> Iterator[Proof]:
     if source.reference is None:
         return
     graph = Graph("", "", source.digest, source.inputs, source.outputs)
-    for size in PROOF_SIZES:
-        sizes = dict(zip(_free_dimensions(source), size, strict=True))
+    for sizes in _proof_sizes(_free_dimensions(source)):
         for parity in range(2):
             tried = []
             for seed in range(parity, 2 * PROOF_CANDIDATES, 2):
-                outputs = source.reference(proof_inputs(graph, Proof(seed, sizes, "")))
+                outputs = _expected(source, graph, proof_inputs(graph, Proof(seed, sizes, "")))
                 distinct = sum(len(np.unique(outputs[name])) for name in source.outputs)
                 tried.append((distinct, -seed, outputs_sha256(graph, outputs)))
             _, seed, sha256 = max(tried)
             yield Proof(-seed, sizes, sha256)
+
+
+def _proof_sizes(symbols: list[str]) -> Iterator[dict[str, int]]:
+    """Sizes of the free dimensions, for one picture and for a batch."""
+    places = [symbol for symbol in symbols if symbol != BATCH]
+    if BATCH not in symbols:
+        yield from (dict(zip(places, size, strict=True)) for size in PROOF_SIZES)
+        return
+    for batch, size in (*((1, size) for size in PROOF_SIZES), BATCHED_PROOF):
+        yield {**dict(zip(places, size, strict=True)), BATCH: batch}
+
+
+def _expected(source: GraphSource, graph: Graph, inputs: Arrays) -> Arrays:
+    """The reference's outputs, picture by picture of the batch."""
+    assert source.reference is not None
+    batched = {name for name, port in graph.inputs.items() if port.dims[0] == BATCH}
+    if not batched:
+        return source.reference(inputs)
+    parts = [
+        source.reference({name: v[i : i + 1] if name in batched else v for name, v in inputs.items()})
+        for i in range(max(len(inputs[name]) for name in batched))
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def check_exact(data: bytes, graph: Graph, source: GraphSource) -> None:
@@ -222,7 +247,7 @@ def check_exact(data: bytes, graph: Graph, source: GraphSource) -> None:
     for level, session in sessions(data):
         for proof in graph.proofs:
             inputs = proof_inputs(graph, proof)
-            expected = source.reference(inputs)
+            expected = _expected(source, graph, inputs)
             got = dict(zip(graph.outputs, session.run(list(graph.outputs), inputs), strict=True))
             wrong = [name for name in graph.outputs if not np.array_equal(got[name], expected[name])]
             if wrong or outputs_sha256(graph, got) != proof.sha256:

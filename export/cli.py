@@ -20,10 +20,14 @@ from nicrt.runtime.pictures import load_picture
 
 from .bundle import BundleSource, write_bundle
 from .families import FAMILIES, IMPORTERS
+from .float16 import in_float16
 from .part import part
 
 KNOWN_CHECKPOINTS = Path(__file__).with_name("checkpoints.json")
 """SHA-256 of a checkpoint file → its licence, and how and on what it was trained."""
+
+FACTS = "nicrt.recipe"
+"""Key in a checkpoint's header of what its recipe says about it, JSON."""
 
 
 def export_family(
@@ -36,13 +40,15 @@ def export_family(
     calibrate: Sequence[Path] = (),
     variant: str | None = None,
     decoder_only: bool = False,
+    float16: bool = False,
     report: Callable[[str], None] | None = None,
 ) -> Manifest:
     """Write the bundle of a family's checkpoint (safetensors, or what an importer reads) to the folder `out`; returns
     its manifest. Exporting the same checkpoint again gives the same bytes. `base`: checkpoint of the codec that this
     one is built on, whose weights it gets under `base.`. `arch` and `calibrate` (pictures): for importers. `variant`
-    and `decoder_only` leave out what `part` says. `report` gets lines about what was made. Raises UnsupportedError for
-    what cannot become a bundle, ValueError for a variant that is not there."""
+    and `decoder_only` leave out what `part` says, `float16` casts what `in_float16` says. `report` gets lines about
+    what was made. Raises UnsupportedError for what cannot become a bundle, ValueError for a variant that is not
+    there."""
     data = _read(Path(checkpoint))
     provenance = {"family": family, "checkpoint_sha256": hashlib.sha256(data).hexdigest()}
     if family in IMPORTERS:
@@ -55,6 +61,7 @@ def export_family(
         raise ValueError(f"family {family!r} takes no architecture and no calibration pictures")
     else:
         weights = _tensors(Path(checkpoint), data)
+        provenance |= recipe_facts(data)
         if base is not None:
             base_data = _read(Path(base))
             provenance["base_checkpoint_sha256"] = hashlib.sha256(base_data).hexdigest()
@@ -65,6 +72,7 @@ def export_family(
     except (RuntimeError, LookupError) as error:  # of names and shapes that do not fit
         raise UnsupportedError(f"{checkpoint}: not a checkpoint of family {family!r}: {error}") from None
     source = part(source, variant, decoder_only)
+    source = in_float16(source) if float16 else source
     known: dict[str, Any] = json.loads(KNOWN_CHECKPOINTS.read_text()).get(provenance["checkpoint_sha256"], {})
     license_name = known.pop("license", source.license)
     provenance |= known
@@ -87,6 +95,13 @@ def _tensors(checkpoint: Path, data: bytes) -> dict[str, Tensor]:
         return load(data)
     except Exception as error:  # whatever the parser of an untrusted file raises
         raise UnsupportedError(f"{checkpoint}: not a checkpoint that can be read: {error}") from None
+
+
+def recipe_facts(data: bytes) -> dict[str, Any]:
+    """What the recipe that trained a safetensors checkpoint wrote about itself into its header; nothing for others."""
+    header: dict[str, Any] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    facts: dict[str, Any] = json.loads(header.get("__metadata__", {}).get(FACTS, "{}"))
+    return facts
 
 
 def _lines(source: BundleSource, manifest: Manifest, out: Path) -> Iterator[str]:

@@ -32,6 +32,7 @@ from .mean_scale import Analysis
 from .models.compass import FEATURES, RESIDUAL_OFFSET, Compass
 from .models.entropy import DZ_DEFAULT, LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN, FactorizedPrior, HyperSynthesis
 from .models.mean_scale import ALIGN, HYPER_STRIDE, LATENT_STRIDE, Z_LIMIT, MeanScale
+from .phases import in_phases
 from .tables import Floats, TableSet, by_channel_and_step, by_scale, gaussian, with_outliers
 
 CHANNELS, LATENTS = 128, 192
@@ -45,15 +46,15 @@ the same time."""
 WORST_STEP, BEST_STEP = 64, -64
 SKIP = 0
 
-_PICTURE = Port("float32", [1, 3, "64h", "64w"])
-_ANY_PICTURE = Port("float32", [1, 3, "a", "b"])
+_PICTURE = Port("float32", ["n", 3, "64h", "64w"])
+_ANY_PICTURE = Port("float32", ["n", 3, "a", "b"])
 _BELOW = {"x": _ANY_PICTURE}
 _OUTPUT = {"rows": Port("int32", ["r"]), "cols": Port("int32", ["c"]), "size": Port("int32", [2])}
-_BAND = {"pred": Port("float32", [1, 3, "r", "c"])}
-_LATENT = Port("float32", [1, LATENTS, "4h", "4w"])
-_SYMBOLS = Port("int32", [1, LATENTS, "4h", "4w"])
-_Z = Port("int32", [1, CHANNELS, "h", "w"], (-Z_LIMIT, Z_LIMIT))
-_INDEX = Port("uint8", [1, LATENTS, "4h", "4w"])
+_BAND = {"pred": Port("float32", ["n", 3, "r", "c"])}
+_LATENT = Port("float32", ["n", LATENTS, "4h", "4w"])
+_SYMBOLS = Port("int32", ["n", LATENTS, "4h", "4w"])
+_Z = Port("int32", ["n", CHANNELS, "h", "w"], (-Z_LIMIT, Z_LIMIT))
+_INDEX = Port("uint8", ["n", LATENTS, "4h", "4w"])
 _STEP = Port("int32", [1], STEP_RANGE)
 _SKIP = Port("int32", [1], SKIP_RANGE)
 _DZ = Port("int32", [1], DZ_RANGE)
@@ -62,7 +63,7 @@ _SIZE = Port("int32", [2])
 
 
 class Crop(nn.Module):
-    """float32 [1, 3, 64h, 64w] → its upper left part of `size` (int32 [2]: height, width), clamped to [0, 1]."""
+    """float32 [n, 3, 64h, 64w] → its upper left part of `size` (int32 [2]: height, width), clamped to [0, 1]."""
 
     def forward(self, x: Tensor, size: Tensor) -> Tensor:
         height, width = cast(int, size[0].item()), cast(int, size[1].item())  # symbols, while tracing
@@ -80,7 +81,7 @@ class ResidualAnalysis(Analysis):
 
 
 class Synthesis(nn.Module):
-    """Symbols int32 and mean float32 [1, 192, 4h, 4w], step int32 [1] → picture float32 [1, 3, 64h, 64w]."""
+    """Symbols int32 and mean float32 [n, 192, 4h, 4w], step int32 [1] → picture float32 [n, 3, 64h, 64w]."""
 
     def __init__(self, model: MeanScale) -> None:
         super().__init__()
@@ -88,18 +89,18 @@ class Synthesis(nn.Module):
         self.g_s = model.g_s
 
     def forward(self, y: Tensor, mean: Tensor, step: Tensor) -> Tensor:
-        return cast(Tensor, self.g_s(self.dequantise(y, mean, step)))
+        return cast(Tensor, self.g_s(self.dequantise(y, mean, step))).float()
 
 
 class ResidualSynthesis(Synthesis):
-    """As `Synthesis`, on top of the prediction float32 [1, 3, 64h, 64w]."""
+    """As `Synthesis`, on top of the prediction float32 [n, 3, 64h, 64w]."""
 
     def forward(self, y: Tensor, mean: Tensor, pred: Tensor, step: Tensor) -> Tensor:  # type: ignore[override]
         return pred + (super().forward(y, mean, step) - RESIDUAL_OFFSET)
 
 
 class Show(nn.Module):
-    """Picture float32 [1, 3, a, b] in [0, 1] → uint8 [1, a, b, 3]."""
+    """Picture float32 [n, 3, a, b] in [0, 1] → uint8 [n, a, b, 3]."""
 
     def forward(self, x: Tensor) -> Tensor:
         return to_bytes(x * 255 + 0.5)
@@ -136,6 +137,12 @@ def _in_loop(
     return GraphSource(name, module, inputs, outputs, float_digest(kind, module), in_loop=True, unit=unit)
 
 
+def _synthesis(name: str, kind: str, module: Synthesis, inputs: dict[str, Port]) -> GraphSource:
+    """`inputs`: in the place before the step."""
+    ports = {"y": _SYMBOLS, "mean": _LATENT, **inputs, "step": _STEP}
+    return replace(_in_loop(name, kind, module, ports, {"picture": _PICTURE}), module=in_phases(module))
+
+
 def _base_graphs(model: MeanScale) -> list[GraphSource]:
     analysis = Analysis(model)
     samples = draw(model, Z_LIMIT)
@@ -151,19 +158,13 @@ def _base_graphs(model: MeanScale) -> list[GraphSource]:
             encoder=True,
         ),
         replace(hyper, summary=f"{hyper.summary}; {cost}"),
-        _in_loop(
-            "base_synthesis",
-            "compass base synthesis 1",
-            Synthesis(model),
-            {"y": _SYMBOLS, "mean": _LATENT, "step": _STEP},
-            {"picture": _PICTURE},
-        ),
+        _synthesis("base_synthesis", "compass base synthesis 1", Synthesis(model), {}),
     ]
 
 
 def _layer_graphs(model: Compass) -> list[GraphSource]:
     analysis, show = ResidualAnalysis(model.residual), Show()
-    features = Port("float32", [1, FEATURES, "a", "b"])
+    features = Port("float32", ["n", FEATURES, "a", "b"])
     return [
         _in_loop("features", "compass features 1", Features(model.liff), _BELOW, {"features": features}, unit=1),
         _in_loop(
@@ -190,19 +191,18 @@ def _layer_graphs(model: Compass) -> list[GraphSource]:
             {"index": _INDEX, "mean": _LATENT},
         ),
         quantise_graph(_LATENT, _SYMBOLS, _STEP),
-        _in_loop(
+        _synthesis(
             "residual_synthesis",
             "compass residual synthesis 1",
             ResidualSynthesis(model.residual),
-            {"y": _SYMBOLS, "mean": _LATENT, "pred": _PICTURE, "step": _STEP},
-            {"picture": _PICTURE},
+            {"pred": _PICTURE},
         ),
         _in_loop("crop", "crop 1", Crop(), {"x": _PICTURE, "size": _SIZE}, {"picture": _ANY_PICTURE}),
         GraphSource(
             "show",
             show,
             _BELOW,
-            {"picture": Port("uint8", [1, "a", "b", 3])},
+            {"picture": Port("uint8", ["n", "a", "b", 3])},
             float_digest("compass show 1", show),
             unit=1,
         ),

@@ -378,12 +378,11 @@ class ExactModule(nn.Module):
         scale = values.clamp(0, (SCALE_BREAK << SCALE_SHIFT) - 1)
         coarse = torch.floor(scale * (1 / (1 << SCALE_SHIFT))) + (SCALE_BREAK - (SCALE_BREAK >> SCALE_SHIFT))
         place = torch.where(scale < SCALE_BREAK, scale, coarse).to(torch.int32)
-        table = cast(Tensor, self.scale_table)
-        return table.index_select(0, place.flatten()).reshape(place.shape)
+        return F.embedding(place, cast(Tensor, self.scale_table)[:, None]).squeeze(-1)
 
     def forward(self, z: Tensor, step: Tensor, skip: Tensor, dz: Tensor) -> tuple[Tensor, ...]:
-        """z int32 [1, c, h, w], step (eighths), skip and dz int32 [1] → index uint8, mean (if there is one) float32
-        [1, m, 4h, 4w]. An index below `skip` becomes NOT_CODED."""
+        """z int32 [n, c, h, w], step (eighths), skip and dz int32 [1] → index uint8, mean (if there is one) float32
+        [n, m, 4h, 4w]. An index below `skip` becomes NOT_CODED."""
         x = self._first(z.float(), dz)
         for layer in self.network.hidden:
             x = self._layer(layer, x)

@@ -80,7 +80,7 @@ class OneLayerModule(nn.Module):
         return ["weight"]
 
     def forward(self, z: Tensor, step: Tensor, skip: Tensor, dz: Tensor) -> tuple[Tensor, Tensor]:
-        """z int32 [1, c, h, w], step (eighths), skip and dz int32 [1] → index uint8, mean float32 [1, m, 4h, 4w]."""
+        """z int32 [n, c, h, w], step (eighths), skip and dz int32 [1] → index uint8, mean float32 [n, m, 4h, 4w]."""
         products = F.conv_transpose2d(z.float(), self.weight, None, self.layer.stride, self.layer.padding)
         sums = torch.round(products + self.bias.index_select(0, dz))
         mean, eighths = (sums * self.multiplier.index_select(0, dz)).chunk(2, 1)

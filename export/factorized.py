@@ -13,15 +13,16 @@ from .bundle import BundleSource, GraphSource, float_digest
 from .mean_scale import Synthesis
 from .models.entropy import FactorizedPrior
 from .models.mean_scale import LATENT_STRIDE, Factorized
+from .phases import in_phases
 from .tables import ESCAPE_BITS, MAX_TABLES, TOTAL, Floats, Table, TableSet, by_channel
 
 TILE = 512
 _REACH = 1 << 10  # symbols that the choice of tables to merge looks at
-_PICTURE = Port("float32", [1, 3, "16h", "16w"])
+_PICTURE = Port("float32", ["n", 3, "16h", "16w"])
 
 
 class Analysis(torch.nn.Module):
-    """Picture float32 [1, 3, 16h, 16w] → symbols int32 [1, m, h, w], clipped to int16."""
+    """Picture float32 [n, 3, 16h, 16w] → symbols int32 [n, m, h, w], clipped to int16."""
 
     def __init__(self, model: Factorized) -> None:
         super().__init__()
@@ -32,7 +33,7 @@ class Analysis(torch.nn.Module):
 
 
 class SymbolSynthesis(Synthesis):
-    """Symbols int32 [1, m, h, w] → picture uint8 [1, 16h, 16w, 3]."""
+    """Symbols int32 [n, m, h, w] → picture uint8 [n, 16h, 16w, 3]."""
 
     def forward(self, y: Tensor) -> Tensor:
         return super().forward(y.float())
@@ -41,7 +42,7 @@ class SymbolSynthesis(Synthesis):
 def factorized(model: Factorized, name: str, summary: str) -> BundleSource:
     """A loaded model → everything that its bundle is written from."""
     model.eval().requires_grad_(False)
-    symbols = Port("int32", [1, model.latents, "h", "w"])
+    symbols = Port("int32", ["n", model.latents, "h", "w"])
     analysis, synthesis = Analysis(model), SymbolSynthesis(model.g_s)
     stage = Stage(
         align=LATENT_STRIDE,
@@ -63,9 +64,9 @@ def factorized(model: Factorized, name: str, summary: str) -> BundleSource:
         ),
         GraphSource(
             "synthesis",
-            synthesis,
+            in_phases(synthesis),
             {"y": symbols},
-            {"picture": Port("uint8", [1, "16h", "16w", 3])},
+            {"picture": Port("uint8", ["n", "16h", "16w", 3])},
             float_digest("GDN synthesis of symbols 1", synthesis),
         ),
     ]

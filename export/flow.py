@@ -64,16 +64,16 @@ Z0_OFFSETS |= dict.fromkeys((3, 7, 14, 19, 21, 31), 1)
 synthesis amplifies its squared errors, relative to the others', measured on photographs. On Kodak crops that gives
 0.27 dB at step 8 and 0.07 dB at step 2, at equal rate."""
 
-_PICTURE = Port("uint8", [1, "16h", "16w", 3])
-_Y0 = Port("int32", [1, Z0, "2h", "2w"], SYMBOLS)
-_Y1 = Port("int32", [1, Z1, "4h", "4w"], SYMBOLS)
-_Y2 = Port("int32", [1, Z2, "8h", "8w"], SYMBOLS)
-_H1 = Port("float32", [1, Z1, "4h", "4w"])
-_H0 = Port("float32", [1, Z2, "8h", "8w"])
-_X1 = Port("uint8", [1, Z1, "4h", "4w"])
-_X2 = Port("uint8", [1, Z2, "8h", "8w"])
-_T1 = Port("int32", [1, len(LAYOUT1.groups), "h", "w"], (0, CLASSES - 1))
-_T2 = Port("int32", [1, len(LAYOUT2.groups), "2h", "2w"], (0, CLASSES - 1))
+_PICTURE = Port("uint8", ["n", "16h", "16w", 3])
+_Y0 = Port("int32", ["n", Z0, "2h", "2w"], SYMBOLS)
+_Y1 = Port("int32", ["n", Z1, "4h", "4w"], SYMBOLS)
+_Y2 = Port("int32", ["n", Z2, "8h", "8w"], SYMBOLS)
+_H1 = Port("float32", ["n", Z1, "4h", "4w"])
+_H0 = Port("float32", ["n", Z2, "8h", "8w"])
+_X1 = Port("uint8", ["n", Z1, "4h", "4w"])
+_X2 = Port("uint8", ["n", Z2, "8h", "8w"])
+_T1 = Port("int32", ["n", len(LAYOUT1.groups), "h", "w"], (0, CLASSES - 1))
+_T2 = Port("int32", ["n", len(LAYOUT2.groups), "2h", "2w"], (0, CLASSES - 1))
 _D0 = Port("int32", [Z0], (0, Z0_STEPS - 1))
 _STEP = Port("int32", [1], STEP_RANGE)
 _SKIP = Port("int32", [1], SKIP_RANGE)
@@ -109,11 +109,11 @@ class _Mean(nn.Module):
         self.network = model.phi[number]
 
     def forward(self, h: Tensor) -> Tensor:
-        return UNIT * self.network(h / UNIT).chunk(2, 1)[0]
+        return UNIT * self.network(h / UNIT).chunk(2, 1)[0].float()
 
 
 class Analyse(nn.Module):
-    """Picture float32 [1, 3, 16h, 16w], d0 int32 [48] → y0 int32, v1 and v2 float32 (z1 and z2)."""
+    """Picture float32 [n, 3, 16h, 16w], d0 int32 [48] → y0 int32, v1 and v2 float32 (z1 and z2)."""
 
     def __init__(self, model: Flow) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ def _after_gathering(orders: Tensor) -> Tensor:
 
 
 class Level2(nn.Module):
-    """y0 int32 [1, 48, 2h, 2w], d0 int32 [48] → h1, the mean of z1, and no symbols of z1: zeros."""
+    """y0 int32 [n, 48, 2h, 2w], d0 int32 [48] → h1, the mean of z1, and no symbols of z1: zeros."""
 
     def __init__(self, model: Flow) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class Level2(nn.Module):
 
 
 class Level1(nn.Module):
-    """y1 int32, h1, mean1 float32 [1, 12, 4h, 4w], step1 int32 [1] → h0, the mean of z2, and no symbols of
+    """y1 int32, h1, mean1 float32 [n, 12, 4h, 4w], step1 int32 [1] → h0, the mean of z2, and no symbols of
     z2: zeros."""
 
     def __init__(self, model: Flow) -> None:
@@ -167,8 +167,8 @@ class Level1(nn.Module):
 
 
 class Level0(nn.Module):
-    """Symbols ya and yb int32 of the two halves of z2 (zeros where there are none), h0 and mean2 float32 [1, 6, 8h,
-    8w], step2 int32 [1] → picture uint8 [1, 16h, 16w, 3]."""
+    """Symbols ya and yb int32 of the two halves of z2 (zeros where there are none), h0 and mean2 float32 [n, 6, 8h,
+    8w], step2 int32 [1] → picture uint8 [n, 16h, 16w, 3]."""
 
     def __init__(self, model: Flow) -> None:
         super().__init__()
@@ -234,7 +234,7 @@ def _encoder_graphs(model: Flow, tables: list[Table]) -> list[GraphSource]:
     def graph(name: str, module: nn.Module, inputs: dict[str, Port], outputs: dict[str, Port]) -> GraphSource:
         return GraphSource(name, module, inputs, outputs, float_digest(f"flow {name} 1", module), encoder=True)
 
-    x = Port("float32", [1, 3, "16h", "16w"])
+    x = Port("float32", ["n", 3, "16h", "16w"])
     controls = {"step": _STEP, "skip": _SKIP}
     return [
         graph("analyse", Analyse(model), {"x": x, "d0": _D0}, {"y0": _Y0, "v1": _H1, "v2": _H0}),
@@ -245,8 +245,8 @@ def _encoder_graphs(model: Flow, tables: list[Table]) -> list[GraphSource]:
 
 def _exact_graphs() -> list[GraphSource]:
     return [
-        _activity("activity0", _Y0, Port("uint8", [1, len(LAYOUT1.groups), "h", "w"]), len(LAYOUT1.groups)),
-        _activity("activity1", _Y1, Port("uint8", [1, len(LAYOUT2.groups), "2h", "2w"]), len(LAYOUT2.groups)),
+        _activity("activity0", _Y0, Port("uint8", ["n", len(LAYOUT1.groups), "h", "w"]), len(LAYOUT1.groups)),
+        _activity("activity1", _Y1, Port("uint8", ["n", len(LAYOUT2.groups), "2h", "2w"]), len(LAYOUT2.groups)),
         _spread("spread1", LAYOUT1, _T1, {"x": _X1}),
         _spread("spread2", LAYOUT2, _T2, {"xa": _X2, "xb": _X2}),
     ]

@@ -55,8 +55,8 @@ def _sum(parts: list[Tensor]) -> Tensor:
 
 
 class Bicubic(nn.Module):
-    """Picture float32 [1, 3, h, w], numbers of rows int32 [r] and columns int32 [c], size int32 [2] of the whole output
-    → those rows and columns of it, float32 [1, 3, r, c]."""
+    """Picture float32 [n, 3, h, w], numbers of rows int32 [r] and columns int32 [c], size int32 [2] of the whole output
+    → those rows and columns of it, float32 [n, 3, r, c]."""
 
     def forward(self, x: Tensor, rows: Tensor, cols: Tensor, size: Tensor) -> Tensor:
         taps, weights = cubic(rows, size[0], x.shape[2])
@@ -66,14 +66,14 @@ class Bicubic(nn.Module):
 
 
 class Features(nn.Module):
-    """Picture float32 [1, 3, h, w] → features [1, FEATURES, h, w]."""
+    """Picture float32 [n, 3, h, w] → features [n, FEATURES, h, w]."""
 
     def __init__(self, model: ImplicitFilter) -> None:
         super().__init__()
         self.head, self.body, self.tail = model.head, model.body, model.tail
 
     def forward(self, x: Tensor) -> Tensor:
-        return ImplicitFilter.features(cast(ImplicitFilter, self), x)
+        return ImplicitFilter.features(cast(ImplicitFilter, self), x).float()
 
 
 class Filter(nn.Module):
@@ -85,6 +85,9 @@ class Filter(nn.Module):
     model computes three filters of 9 * FEATURES taps. The convolution runs on the input's rows that a band reads,
     once for each output row, at the input's width.
     """
+
+    HALF = ("cell", "bias", "second", "second_bias")
+    """Parameters that may be float16; what is multiplied with them then is, too."""
 
     def __init__(self, model: ImplicitFilter) -> None:
         super().__init__()
@@ -105,26 +108,26 @@ class Filter(nn.Module):
         self.bicubic = Bicubic()
 
     def forward(self, x: Tensor, features: Tensor, rows: Tensor, cols: Tensor, size: Tensor) -> Tensor:
-        """As `Bicubic`, with features [1, FEATURES, h, w]. Channels come last, so that a gathered column is one block
+        """As `Bicubic`, with features [n, FEATURES, h, w]. Channels come last, so that a gathered column is one block
         of memory."""
-        h, w = x.shape[2], x.shape[3]
+        n, _, h, w = x.shape
         cells, down = nearest(rows, size[0], h)
         around = cells[None] + torch.arange(-1, 2)[:, None]
         inside = ((around >= 0) & (around < h)).float()
         taps = features.index_select(2, around.clamp(min=0).clamp(max=h - 1).flatten())
-        taps = taps.reshape(FEATURES, 3, rows.shape[0], w) * inside[:, :, None]
-        taps = F.pad(taps.reshape(3 * FEATURES, rows.shape[0], w).permute(1, 2, 0), (0, 0, 1, 1))
-        patches = torch.cat([taps[:, :-2], taps[:, 1:-1], taps[:, 2:]], 2)
+        taps = taps.reshape(n, FEATURES, 3, rows.shape[0], w) * inside[:, :, None]
+        taps = F.pad(taps.reshape(n, 3 * FEATURES, rows.shape[0], w).permute(0, 2, 3, 1), (0, 0, 1, 1))
+        patches = torch.cat([taps[:, :, :-2], taps[:, :, 1:-1], taps[:, :, 2:]], 3)
         columns, right = nearest(cols, size[1], w)
-        cell = (patches @ self.cell + self.bias).index_select(1, columns)
+        cell = (patches.to(self.cell.dtype) @ self.cell + self.bias).index_select(2, columns)
         ratio = torch.stack([torch.full_like(size[0], h), torch.full_like(size[1], w)]).float() / size.float()
         by_row = down[:, None, None] * self.place[0] + ratio @ self.place[2:]
         by_column = right[:, None] * self.place[1]
-        hidden = F.relu(cell[:, :, :HIDDEN] + by_row + by_column)
-        hidden = F.relu(hidden @ self.second + self.second_bias)
+        hidden = F.relu(cell[..., :HIDDEN] + by_row + by_column)
+        hidden = F.relu(hidden.to(self.second.dtype) @ self.second + self.second_bias)
         filtered = [
-            (cell[:, :, HIDDEN * colour : HIDDEN * (colour + 1)] * hidden).sum(2, keepdim=True) for colour in (1, 2, 3)
+            (cell[..., HIDDEN * colour : HIDDEN * (colour + 1)] * hidden).sum(3, keepdim=True) for colour in (1, 2, 3)
         ]
-        picture = torch.cat(filtered, 2) + cell[:, :, 4 * HIDDEN :]
+        picture = torch.cat(filtered, 3) + cell[..., 4 * HIDDEN :]
         skip: Tensor = self.bicubic(x, rows, cols, size)
-        return picture.permute(2, 0, 1)[None] + skip
+        return picture.permute(0, 3, 1, 2) + skip

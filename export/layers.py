@@ -66,6 +66,6 @@ class Dequantise(nn.Module):
 
 
 def to_bytes(scaled: Tensor) -> Tensor:
-    """float32 [1, 3, h, w] in grey levels + 0.5 → uint8 [1, h, w, 3]. Casting truncates, so the half makes it
+    """float32 [n, 3, h, w] in grey levels + 0.5 → uint8 [n, h, w, 3]. Casting truncates, so the half makes it
     round; the transposition comes first and the cast last because TensorRT has uint8 only at the ends."""
     return scaled.clamp(0, 255).permute(0, 2, 3, 1).to(torch.uint8)

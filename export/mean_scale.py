@@ -20,6 +20,7 @@ from .hyperprior import hyperprior_parameters, hyperprior_tables
 from .layers import Dequantise, Quantise, QuantiseZ, to_bytes
 from .lowering import Sample, draw, lower_scales
 from .models.mean_scale import ALIGN, HYPER_STRIDE, LATENT_STRIDE, Z_LIMIT, Hyperprior, MeanScale
+from .phases import in_phases
 
 TILE = 512
 WORST_STEP, BEST_STEP = 64, -48
@@ -33,11 +34,11 @@ coarser step does at the same rate."""
 _STEP = Port("int32", [1], STEP_RANGE)
 _SKIP = Port("int32", [1], SKIP_RANGE)
 _DZ = Port("int32", [1], DZ_RANGE)
-_SHOWN = Port("uint8", [1, "64h", "64w", 3])
+_SHOWN = Port("uint8", ["n", "64h", "64w", 3])
 
 
 class Analysis(nn.Module):
-    """Picture float32 [1, 3, 64h, 64w], dz int32 [1] → v float32 [1, m, 4h, 4w], z int32 [1, n, h, w]."""
+    """Picture float32 [n, 3, 64h, 64w], dz int32 [1] → v float32 [n, m, 4h, 4w], z int32 [n, c, h, w]."""
 
     def __init__(self, model: Hyperprior) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class QuantiseZeroMean(Quantise):
 
 
 class Synthesis(nn.Module):
-    """Latents float32 [1, m, 4h, 4w] → picture uint8 [1, 64h, 64w, 3]; the last layer gives grey levels (x 255), and
+    """Latents float32 [n, m, 4h, 4w] → picture uint8 [n, 64h, 64w, 3]; the last layer gives grey levels (x 255), and
     its bias has the 0.5 that rounds."""
 
     def __init__(self, layers: nn.Sequential) -> None:
@@ -74,14 +75,14 @@ class Synthesis(nn.Module):
 
 
 class MeanSynthesis(Synthesis):
-    """Symbols int32 and mean float32 [1, m, 4h, 4w], step int32 [1] → picture."""
+    """Symbols int32 and mean float32 [n, m, 4h, 4w], step int32 [1] → picture."""
 
     def forward(self, y: Tensor, mean: Tensor, step: Tensor) -> Tensor:  # type: ignore[override]
         return super().forward(Dequantise()(y, mean, step))
 
 
 class ZeroMeanSynthesis(Synthesis):
-    """Symbols int32 [1, m, 4h, 4w], step int32 [1] → picture."""
+    """Symbols int32 [n, m, 4h, 4w], step int32 [1] → picture."""
 
     def forward(self, y: Tensor, step: Tensor) -> Tensor:  # type: ignore[override]
         return super().forward(Dequantise()(y, torch.zeros(()), step))
@@ -118,8 +119,8 @@ def hyperprior(
 
 
 def _graphs(model: Hyperprior, means: bool, samples: Sequence[Sample]) -> list[GraphSource]:
-    latent, symbols = (Port(t, [1, model.latents, "4h", "4w"]) for t in ("float32", "int32"))
-    z = Port("int32", [1, model.channels, "h", "w"], (-Z_LIMIT, Z_LIMIT))
+    latent, symbols = (Port(t, ["n", model.latents, "4h", "4w"]) for t in ("float32", "int32"))
+    z = Port("int32", ["n", model.channels, "h", "w"], (-Z_LIMIT, Z_LIMIT))
     mean = {"mean": latent} if means else {}
     analysis = Analysis(model)
     quantise = Quantise() if means else QuantiseZeroMean()
@@ -130,13 +131,13 @@ def _graphs(model: Hyperprior, means: bool, samples: Sequence[Sample]) -> list[G
         "hyper",
         network,
         {"z": z, "step": _STEP, "skip": _SKIP, "dz": _DZ},
-        {"index": Port("uint8", [1, model.latents, "4h", "4w"]), **mean},
+        {"index": Port("uint8", ["n", model.latents, "4h", "4w"]), **mean},
     )
     return [
         GraphSource(
             "analysis",
             analysis,
-            {"x": Port("float32", [1, 3, "64h", "64w"]), "dz": _DZ},
+            {"x": Port("float32", ["n", 3, "64h", "64w"]), "dz": _DZ},
             {"v": latent, "z": z},
             float_digest(f"hyperprior analysis {'2 of magnitudes' if model.magnitudes else '1'}", analysis),
             encoder=True,
@@ -152,7 +153,7 @@ def _graphs(model: Hyperprior, means: bool, samples: Sequence[Sample]) -> list[G
         ),
         GraphSource(
             "synthesis",
-            synthesis,
+            in_phases(synthesis),
             {"y": symbols, **mean, "step": _STEP},
             {"picture": _SHOWN},
             float_digest("GDN synthesis 1" if means else "GDN zero mean synthesis 1", synthesis),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import cast
 
@@ -27,6 +27,7 @@ from .models.shallow import (
     LEAKY_SLOPE,
     QUALITIES,
     Z_LIMIT,
+    DeepAnalysis,
     JpegLikeSynthesis,
     ResidualSynthesis,
     Shallow,
@@ -38,6 +39,9 @@ SKIP_LOW, SKIP_HIGH = 8, 10
 """Not-coded thresholds at quality 0 and 100. Measured on the 24 Kodak pictures at qualities 10 to 90, they give 0.07 to
 0.10 dB more than a lower gain does at the same rate, and leave 16 to 61% of the symbols to be coded."""
 
+KEEP, DEEP, DEEP_EFFORT = "keep", "analysis-deep", "5"
+"""Graphs between linear analysis and quantiser, and the effort from which on the deep analysis is it."""
+
 KINDS: dict[str, dict[str, str]] = {
     "shallow": {},
     "shallow-residual": {"synthesis": "residual"},
@@ -46,11 +50,11 @@ KINDS: dict[str, dict[str, str]] = {
 }
 """Family → options of its model."""
 
-_PICTURE = Port("float32", [1, 3, "64h", "64w"])
-_LATENT = Port("float32", [1, LATENTS, "4h", "4w"])
-_SYMBOLS = Port("int32", [1, LATENTS, "4h", "4w"])
-_Z = Port("int32", [1, HYPER, "h", "w"], (-Z_LIMIT, Z_LIMIT))
-_INDEX = Port("uint8", [1, LATENTS, "4h", "4w"])
+_PICTURE = Port("float32", ["n", 3, "64h", "64w"])
+_LATENT = Port("float32", ["n", LATENTS, "4h", "4w"])
+_SYMBOLS = Port("int32", ["n", LATENTS, "4h", "4w"])
+_Z = Port("int32", ["n", HYPER, "h", "w"], (-Z_LIMIT, Z_LIMIT))
+_INDEX = Port("uint8", ["n", LATENTS, "4h", "4w"])
 _GAIN = Port("int32", [1], (0, MAX_GAIN))
 _STEP = Port("int32", [1], STEP_RANGE)
 _SKIP = Port("int32", [1], SKIP_RANGE)
@@ -58,7 +62,7 @@ _DZ = Port("int32", [1], DZ_RANGE)
 
 
 class Analysis(nn.Module):
-    """Picture float32 [1, 3, 64h, 64w], gain and dz int32 [1] → v float32 [1, 320, 4h, 4w], z int32 [1, 128, h, w]."""
+    """Picture float32 [n, 3, 64h, 64w], gain and dz int32 [1] → v float32 [n, 320, 4h, 4w], z int32 [n, 128, h, w]."""
 
     def __init__(self, model: Shallow) -> None:
         super().__init__()
@@ -72,8 +76,26 @@ class Analysis(nn.Module):
         return v, self.quantise(self.hyper(v), dz)
 
 
+class Keep(nn.Module):
+    """The latents as they are, with the ports of `Deepen`."""
+
+    def forward(self, x: Tensor, v: Tensor) -> Tensor:
+        return v.clone()
+
+
+class Deepen(nn.Module):
+    """Picture float32 [n, 3, 64h, 64w], v float32 [n, 320, 4h, 4w] of the linear analysis → v of the deep one."""
+
+    def __init__(self, deep: DeepAnalysis) -> None:
+        super().__init__()
+        self.deep = deep
+
+    def forward(self, x: Tensor, v: Tensor) -> Tensor:
+        return v + self.deep(x - 0.5, v)
+
+
 class Synthesis(nn.Module):
-    """Symbols int32 and mean float32 [1, 320, 4h, 4w], gain and step int32 [1] → picture uint8 [1, 64h, 64w,
+    """Symbols int32 and mean float32 [n, 320, 4h, 4w], gain and step int32 [1] → picture uint8 [n, 64h, 64w,
     3]. The last layer gives grey levels (x 255), with the offset of 0.5 in its bias, and the 0.5 that rounds.
     """
 
@@ -88,7 +110,7 @@ class Synthesis(nn.Module):
         self.last = last
 
     def hidden(self, latents: Tensor) -> Tensor:
-        """float32 [1, 320, 4h, 4w] → what the last layer reads."""
+        """float32 [n, 320, 4h, 4w] → what the last layer reads."""
         return latents
 
     def forward(self, y: Tensor, mean: Tensor, gain: Tensor, step: Tensor) -> Tensor:
@@ -131,9 +153,9 @@ def _synthesis_graph(model: Shallow) -> tuple[Synthesis, str]:
 
 
 def source(weights: Mapping[str, Tensor], family: str = "shallow") -> BundleSource:
-    """Checkpoint of a family in KINDS → everything that the bundle is written from."""
+    """Checkpoint of a family in KINDS, with a deep analysis or without → everything that the bundle is written from."""
     kind = KINDS[family]
-    model = Shallow(**kind)
+    model = Shallow(**kind, deep=any(name.startswith("deep.") for name in weights))
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     model.eval().requires_grad_(False)
     hyper = "jpeg-like hyper synthesis" if "hyper_synthesis" in kind else "mean-scale hyperprior"
@@ -157,6 +179,13 @@ def _lowered(model: Shallow) -> ExactNetwork | OneLayerNetwork:
     return lower_hyper_synthesis(model.hyper_synthesis, Z_LIMIT)
 
 
+def _deep_graphs(deep: DeepAnalysis) -> Iterator[GraphSource]:
+    """They stand in for each other."""
+    inputs, outputs = {"x": _PICTURE, "v": _LATENT}, {"deep": _LATENT}
+    for name, module, kind in ((KEEP, Keep(), "shallow keep 1"), (DEEP, Deepen(deep), "shallow deep analysis 1")):
+        yield GraphSource(name, module, inputs, outputs, float_digest(kind, module), encoder=True)
+
+
 def _graphs(model: Shallow) -> list[GraphSource]:
     analysis = Analysis(model)
     synthesis, synthesis_kind = _synthesis_graph(model)
@@ -169,6 +198,7 @@ def _graphs(model: Shallow) -> list[GraphSource]:
             float_digest("shallow analysis 2", analysis),
             encoder=True,
         ),
+        *([] if model.deep is None else _deep_graphs(model.deep)),
         exact_graph(
             "hyper",
             _lowered(model),
@@ -180,12 +210,12 @@ def _graphs(model: Shallow) -> list[GraphSource]:
             "synthesis",
             synthesis,
             {
-                "y": Port("int32", [1, LATENTS, "h", "w"]),
-                "mean": Port("float32", [1, LATENTS, "h", "w"]),
+                "y": Port("int32", ["n", LATENTS, "h", "w"]),
+                "mean": Port("float32", ["n", LATENTS, "h", "w"]),
                 "gain": _GAIN,
                 "step": _STEP,
             },
-            {"picture": Port("uint8", [1, "16h", "16w", 3])},
+            {"picture": Port("uint8", ["n", "16h", "16w", 3])},
             float_digest(synthesis_kind, synthesis),
             unit=LATENT_STRIDE,
         ),
@@ -193,6 +223,8 @@ def _graphs(model: Shallow) -> list[GraphSource]:
 
 
 def _program(model: Shallow) -> Program:
+    effort = {"1": KEEP, DEEP_EFFORT: DEEP}
+    deepen = Run(KEEP, {"x": "@x", "v": "v"}, {"deep": "v"}, enc=True, effort=effort)
     return Program(
         parameters=[
             Parameter("gain", 0, MAX_GAIN, default=300),
@@ -204,6 +236,7 @@ def _program(model: Shallow) -> Program:
                 tile=TILE,
                 steps=[
                     Run("analysis", {"x": "@x", "gain": "$gain", "dz": "$dz"}, {"v": "v", "z": "z"}, enc=True),
+                    *([] if model.deep is None else [deepen]),
                     Entropy("z", HYPER, HYPER_STRIDE, "z", by="channel", set="dz"),
                     Run(
                         "hyper",

@@ -26,6 +26,7 @@ from .bundle import BundleSource, GraphSource, float_digest
 from .layers import to_bytes
 from .models.gdn import GDN
 from .models.slim import COLORS, STRIDE, WIDTHS, Slim
+from .phases import in_phases
 from .tables import Floats, Table, TableSet, by_channel
 
 TILE = 512
@@ -34,12 +35,12 @@ GROUPS = tuple(pairwise((0, *WIDTHS)))
 """First and past-the-last channel of the streams of `scalable`."""
 
 _INT16 = (-(2**15), 2**15 - 1)
-_PICTURE = Port("float32", [1, COLORS, "16h", "16w"])
-_SHOWN = Port("uint8", [1, "16h", "16w", COLORS])
+_PICTURE = Port("float32", ["n", COLORS, "16h", "16w"])
+_SHOWN = Port("uint8", ["n", "16h", "16w", COLORS])
 
 
 def _symbols(channels: int) -> Port:
-    return Port("int32", [1, channels, "h", "w"])
+    return Port("int32", ["n", channels, "h", "w"])
 
 
 def variant(width: int) -> str:
@@ -48,7 +49,7 @@ def variant(width: int) -> str:
 
 
 class Analysis(nn.Module):
-    """Picture float32 [1, 3, 16h, 16w] → symbols int32 [1, width, h, w]."""
+    """Picture float32 [n, 3, 16h, 16w] → symbols int32 [n, width, h, w]."""
 
     def __init__(self, model: Slim, number: int) -> None:
         super().__init__()
@@ -63,7 +64,7 @@ class Analysis(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Symbols int32 [1, width, h, w] → picture uint8 [1, 16h, 16w, 3].
+    """Symbols int32 [n, width, h, w] → picture uint8 [n, 16h, 16w, 3].
 
     The last layer gives grey levels: the factor 255 is in the inverse GDN before it, whose numbers are float32, so that
     the layer's own stay those of float16; the offset of 0.5, and the 0.5 that rounds, are in its bias.
@@ -92,14 +93,14 @@ def _scaled(norm: GDN, factor: float) -> GDN:
 
 
 class Split(nn.Module):
-    """Symbols int32 [1, 192, h, w] → the groups of channels."""
+    """Symbols int32 [n, 192, h, w] → the groups of channels."""
 
     def forward(self, y: Tensor) -> tuple[Tensor, ...]:
         return tuple(y[:, first:end] for first, end in GROUPS)
 
 
 class Fill(nn.Module):
-    """A group of channels, int32, and symbols int32 [1, 192, h, w] with those before it → the same with both, zeros
+    """A group of channels, int32, and symbols int32 [n, 192, h, w] with those before it → the same with both, zeros
     in the channels after it."""
 
     def __init__(self, first: int) -> None:
@@ -143,7 +144,7 @@ def _graphs(model: Slim) -> list[GraphSource]:
             ),
             GraphSource(
                 f"synthesis_{variant(width)}",
-                synthesis,
+                in_phases(synthesis),
                 {"y": _symbols(width)},
                 {"picture": _SHOWN},
                 float_digest("slim synthesis 1", synthesis),

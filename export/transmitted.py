@@ -64,7 +64,7 @@ class Layout:
 
 
 class Spread(nn.Module):
-    """t int32 [1, groups, h, w], skip int32 [1] → one index per stream, uint8 [1, channels, block h, block w]."""
+    """t int32 [n, groups, h, w], skip int32 [1] → one index per stream, uint8 [n, channels, block h, block w]."""
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()
@@ -77,8 +77,8 @@ class Spread(nn.Module):
         classes = t.float().index_select(1, self.group)
         index = (CLASS_STEP * classes + self.offset).clamp(0, SCALE_COUNT - 1)
         index = torch.where(index < skip.float(), float(NOT_CODED), index)[:, :, :, None, :, None]
-        _, channels, height, _, width, _ = index.shape
-        shape = (1, channels, height * self.block, width * self.block)
+        batch, channels, height, _, width, _ = index.shape
+        shape = (batch, channels, height * self.block, width * self.block)
         every = (torch.where(pattern, index, float(NOT_CODED)) for pattern in self.patterns)
         return tuple(one.reshape(shape).to(torch.uint8) for one in every)
 
@@ -94,8 +94,8 @@ def spread_reference(layout: Layout, t: npt.NDArray[np.int32], skip: int) -> lis
 
 
 class Activity(nn.Module):
-    """Symbols int32 [1, channels, factor h, factor w] → for each of `groups` streams of classes the number of its
-    table, uint8 [1, groups, h, w]: ACTIVITY_CLASSES * group + activity class."""
+    """Symbols int32 [n, channels, factor h, factor w] → for each of `groups` streams of classes the number of its
+    table, uint8 [n, groups, h, w]: ACTIVITY_CLASSES * group + activity class."""
 
     def __init__(self, factor: int, groups: int) -> None:
         super().__init__()
@@ -105,8 +105,8 @@ class Activity(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         magnitude = y.float().abs().sum(1, keepdim=True)
-        _, _, height, width = magnitude.shape
-        blocks = (1, 1, height // self.factor, self.factor, width // self.factor, self.factor)
+        batch, _, height, width = magnitude.shape
+        blocks = (batch, 1, height // self.factor, self.factor, width // self.factor, self.factor)
         activity = magnitude.reshape(blocks).sum((3, 5))
         reached = (activity >= self.edges).float().sum(1, keepdim=True)
         return (reached + self.first).to(torch.uint8)
@@ -127,8 +127,8 @@ def activity_digest(factor: int, groups: int) -> str:
 
 
 class Pick(nn.Module):
-    """Encoder: v and mean float32 [1, channels, block h, block w], step (eighths of a table step) and skip int32 [1] →
-    the symbols of each stream, int32 of the same shape, and the classes t int32 [1, groups, h, w] that code each block
+    """Encoder: v and mean float32 [n, channels, block h, block w], step (eighths of a table step) and skip int32 [1] →
+    the symbols of each stream, int32 of the same shape, and the classes t int32 [n, groups, h, w] that code each block
     at the least cost: bits of the coded symbols, and what setting the others to 0 adds to the distortion, at LOST_BITS
     a squared step."""
 
@@ -146,30 +146,30 @@ class Pick(nn.Module):
             self.register_buffer(f"group{number}", torch.tensor(group))
 
     def _sums(self, cost: Tensor) -> Tensor:
-        """float32 [CLASSES, channels, block h, block w] → [CLASSES, groups, h, w]."""
-        _, channels, height, width = cost.shape
+        """float32 [CLASSES, n, channels, block h, block w] → [CLASSES, n, groups, h, w]."""
+        _, batch, channels, height, width = cost.shape
         block = self.layout.block
-        sums = cost.reshape(CLASSES, channels, height // block, block, width // block, block).sum((3, 5))
-        groups = (sums.index_select(1, getattr(self, f"group{g}")) for g in range(len(self.layout.groups)))
-        return torch.cat([group.sum(1, keepdim=True) for group in groups], 1)
+        sums = cost.reshape(CLASSES, batch, channels, height // block, block, width // block, block).sum((4, 6))
+        groups = (sums.index_select(2, getattr(self, f"group{g}")) for g in range(len(self.layout.groups)))
+        return torch.cat([group.sum(2, keepdim=True) for group in groups], 2)
 
     def forward(self, v: Tensor, mean: Tensor, step: Tensor, skip: Tensor) -> tuple[Tensor, ...]:
         residual = (v - mean) / step_size(step)
         symbols = torch.round(residual).clamp(-(2**15), 2**15 - 1)
         places = (symbols.abs().clamp(max=_LARGEST).to(torch.int32) + self.rows).flatten()
         lost = LOST_BITS * (residual**2 - (residual - symbols) ** 2)
-        bits = self.bits.index_select(1, places).reshape(CLASSES, *symbols.shape[1:])
-        gain = -self._sums(torch.where(self.indices < skip.float(), lost, bits))
-        numbers = torch.arange(CLASSES, dtype=torch.float32)[:, None, None, None]
+        bits = self.bits.index_select(1, places).reshape(CLASSES, *symbols.shape)
+        gain = -self._sums(torch.where(self.indices[:, None] < skip.float(), lost, bits))
+        numbers = torch.arange(CLASSES, dtype=torch.float32)[:, None, None, None, None]
         # the lowest class of those that cost least, without ArgMin
-        best = -torch.where(gain >= gain.amax(0, keepdim=True), -numbers, float(-CLASSES)).amax(0, keepdim=True)
+        best = -torch.where(gain >= gain.amax(0, keepdim=True), -numbers, float(-CLASSES)).amax(0)
         return (*self._streams(symbols.to(torch.int32)), best.to(torch.int32))
 
     def _streams(self, symbols: Tensor) -> list[Tensor]:
         """The symbols at the places of each stream, 0 at the others."""
-        _, channels, height, width = symbols.shape
+        batch, channels, height, width = symbols.shape
         block = self.layout.block
-        blocks = symbols.reshape(1, channels, height // block, block, width // block, block)
+        blocks = symbols.reshape(batch, channels, height // block, block, width // block, block)
         return [torch.where(pattern, blocks, 0).reshape(symbols.shape) for pattern in self.patterns]
 
 

@@ -130,7 +130,7 @@ class Interpreter:
         """
         job = _Job(parameters, file.tile_size, data=data, watch=watch, trace=trace)
         items = list(rounds(self._program, parameters, (file.height, file.width)))[:stages]
-        streams = _streams_of(file, items)
+        streams = streams_of(file, items)
         steps = schedule(items, encoding=False, show=pixels)
         if region is not None:
             narrow(steps, self._specs, region, file.tile_size)
@@ -207,8 +207,11 @@ class Interpreter:
         """Run a graph on `rect`, window by window where that is large."""
         graph, bounds, rows = self._specs[name], Rect.of(item.padded), range(item.padded[0])
         unit = unit_of(graph.inputs, job.strides(run.inputs))
-        edge = window_edge(graph.workspace_bytes_per_pixel)
-        if graph.halo is None or unit is None or edge % unit or (rect == bounds and rect.area < MIN_WINDOWED):
+        whole_at_once = rect == bounds and rect.area < MIN_WINDOWED
+        if graph.halo is None or unit is None or whole_at_once:
+            return self._call(name, run, item, job, rows, bounds, bounds)
+        edge = window_edge(self._graphs.workspace(name))
+        if edge % unit:
             return self._call(name, run, item, job, rows, bounds, bounds)
         whole: list[Placed] = []
         for window in rect.windows(edge):
@@ -226,7 +229,7 @@ class Interpreter:
         """Run a graph on `around`; its outputs in the step's order, cut to `window`."""
         graph = self._specs[name]
         inputs = {port: self._source(source, item, job, rows, around) for port, source in run.inputs.items()}
-        sizes = _bind(name, graph.inputs, inputs)
+        sizes = bind_sizes(name, graph.inputs, inputs)
         if graph.exact:
             _check_ranges(name, graph, inputs)
         executable = self._graphs.get(name)
@@ -235,7 +238,8 @@ class Interpreter:
         if job.trace is not None:
             job.trace(f"graph {name}", perf_counter() - start)
         outputs = dict(zip(run.outputs, results, strict=True))
-        _bind(name, {port: graph.outputs[port] for port in outputs}, outputs, sizes)
+        sizes |= zip(graph.sized_symbols, item.size, strict=False)
+        bind_sizes(name, {port: graph.outputs[port] for port in outputs}, outputs, sizes)
         unit = unit_of(graph.inputs, job.strides(run.inputs))
         placed = [place(array, graph.outputs[port], unit, around) for port, array in outputs.items()]
         if around == window:
@@ -258,7 +262,7 @@ class Interpreter:
         return np.ascontiguousarray(job.tensors[source].crop(rect))
 
 
-def _streams_of(file: _core.File, items: Sequence[Round]) -> Iterator[_core.Stream]:
+def streams_of(file: _core.File, items: Sequence[Round]) -> Iterator[_core.Stream]:
     """The streams of these rounds in order. Raises CorruptError where they are not those that the program reads."""
     for item, streams in zip(items, file.stages, strict=False):
         expected = sum(isinstance(step, Entropy) for step in item.stage.steps)
@@ -310,10 +314,12 @@ def _padded(picture: Picture, rect: Rect) -> Picture:
     return np.pad(planes, ((0, 0), (0, 0), (0, missing[0]), (0, missing[1])), mode="edge")
 
 
-def _bind(
+def bind_sizes(
     graph: str, ports: Mapping[str, Port], arrays: Mapping[str, Array], known: Mapping[str, int] | None = None
 ) -> dict[str, int]:
-    """Sizes of the dimension symbols that these arrays imply; UnsupportedError where an array does not fit its port."""
+    """Sizes of the dimension symbols that these arrays imply; UnsupportedError where an array does not fit its port.
+    Of the arrays only dtype and shape count.
+    """
     sizes = dict(known or {})
     for name, port in ports.items():
         array = arrays[name]

@@ -76,7 +76,8 @@ def _check_tensor(tensor: memoryview) -> None:
             raise UnsupportedError("the ONNX model refers to external data")
 
 
-def _check_node(node: memoryview) -> None:
+def _check_node(node: memoryview) -> str:
+    """The operator's name."""
     operator = domain = ""
     for field, value in fields(node):
         if field == _NODE_OP_TYPE and isinstance(value, memoryview):
@@ -87,6 +88,7 @@ def _check_node(node: memoryview) -> None:
             _check_attribute(value)
     if domain not in ALLOWED_DOMAINS or operator not in ALLOWED_OPERATORS:
         raise UnsupportedError(f"the ONNX model uses operator {domain}:{operator}, which bundles may not")
+    return operator
 
 
 def _check_attribute(attribute: memoryview) -> None:
@@ -97,10 +99,11 @@ def _check_attribute(attribute: memoryview) -> None:
             _check_tensor(value)
 
 
-def check_onnx(data: bytes) -> None:
-    """Raise UnsupportedError unless `data` is an ONNX model of allowed operators only."""
+def check_onnx(data: bytes) -> set[str]:
+    """The operators of an ONNX model. Raises UnsupportedError for what is none, or holds what bundles may not."""
     graphs = 0
     nodes = 0
+    operators: set[str] = set()
     for field, value in fields(memoryview(data)):
         if field in (_MODEL_FUNCTIONS, _MODEL_TRAINING):
             raise UnsupportedError("the ONNX model has functions or training data, which bundles may not")
@@ -113,6 +116,7 @@ def check_onnx(data: bytes) -> None:
             _check_tensor(tensor)
         for node in messages(value, _GRAPH_NODE):
             nodes += 1
-            _check_node(node)
+            operators.add(_check_node(node))
     if graphs != 1 or not 0 < nodes <= MAX_NODES:
         raise UnsupportedError(f"not an ONNX model of a bundle: {graphs} graphs, {nodes} nodes")
+    return operators

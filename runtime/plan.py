@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .limits import Limits
@@ -96,20 +96,33 @@ def scaled_sizes(size: tuple[int, int], scales: Iterable[float]) -> list[int]:
     return [max(1, round(side * scale)) for scale in scales for side in size]
 
 
-def estimated_bytes(program: Program, graphs: Mapping[str, Graph], plan: Iterable[Round], *, encoding: bool) -> int:
+def estimated_bytes(
+    program: Program,
+    graphs: Mapping[str, Graph],
+    plan: Iterable[Round],
+    *,
+    encoding: bool,
+    workspace: Callable[[str], float] | None = None,
+) -> int:
     """Memory that a picture needs at once: its streams' symbols, indices and means, its pixels, and the workspaces of
-    the graphs as their manifest gives them. They add up: a backend keeps a graph's memory for its next run.
+    the graphs, bytes per pixel by `workspace` or as the manifest gives them. They add up: a backend keeps a graph's
+    memory for its next run.
     """
+    if workspace is None:
+
+        def workspace(name: str) -> float:
+            return graphs[name].workspace_bytes_per_pixel or 0.0
+
     most = 0
     for item in plan:
         height, width = item.padded
         places = sum(math.prod(item.shape(s)) for s in item.stage.steps if isinstance(s, Entropy))
         steps = item.stage.steps if encoding else [*item.stage.steps, *item.stage.show_runs]
-        workspace = 0.0
+        total = 0.0
         for names, bands in _graphs_run(steps, encoding=encoding):
-            run = [graphs[name] for name in names]
-            workspace += max(g.workspace_bytes_per_pixel or 0.0 for g in run) * _pixels_at_once(run, bands, item.padded)
-        most = max(most, 9 * places + 15 * height * width + ARENA_GROWTH * int(workspace))
+            per_pixel = max(workspace(name) for name in names)
+            total += per_pixel * _pixels_at_once([graphs[name] for name in names], per_pixel, bands, item.padded)
+        most = max(most, 9 * places + 15 * height * width + ARENA_GROWTH * int(total))
     return most
 
 
@@ -119,12 +132,12 @@ def _graphs_run(steps: Iterable[object], *, encoding: bool) -> set[tuple[tuple[s
     return {((run.graph, *sorted(run.effort.values())), run.bands) for run in runs}
 
 
-def _pixels_at_once(run: Sequence[Graph], bands: int | None, size: tuple[int, int]) -> int:
+def _pixels_at_once(run: Sequence[Graph], workspace: float, bands: int | None, size: tuple[int, int]) -> int:
     """Pixels of a band, of a window with its halo, or of the whole picture."""
     height, width = size
     if bands is not None:
         return min(bands, height) * width
     if height * width < MIN_WINDOWED or any(graph.halo is None for graph in run):
         return height * width
-    edge = max(window_edge(graph.workspace_bytes_per_pixel) + 2 * (graph.halo or 0) for graph in run)
+    edge = window_edge(workspace) + 2 * max(graph.halo or 0 for graph in run)
     return min(edge, height) * min(edge, width)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .errors import UnsupportedError
-from .manifest import DIMENSION, Entropy, Graph, Manifest, Parameter, Program, Run, Stage
+from .manifest import BATCH, DIMENSION, Entropy, Graph, Manifest, Parameter, Program, Run, Stage
 from .tables import TableGroup
 from .windows import spatial_axes
 
@@ -154,6 +154,8 @@ class _ProgramCheck:
             raise _refuse(f"encoder graph {run.graph!r} would run when decoding")
         if set(run.inputs) != set(graph.inputs) or not set(run.outputs) <= set(graph.outputs):
             raise _refuse(f"the ports of graph {run.graph!r} are not those of its step")
+        if len(graph.sized_symbols) not in (0, 2) or (graph.sized_symbols and SIZE not in run.inputs.values()):
+            raise _refuse(f"the extents {graph.sized_symbols} of graph {run.graph!r} follow from nothing")
         exact = graph.exact
         for port, source in run.inputs.items():
             exact &= self._source(source, graph.inputs[port].dtype, run.graph, encoding=encoding)
@@ -208,9 +210,14 @@ def _check_parameter(parameter: Parameter) -> None:
         raise _refuse(f"parameter {parameter.name!r} has default sizes for {len(parameter.scales)} places")
 
 
-def _check_graph(name: str, graph: Graph) -> None:
+def check_graph(name: str, graph: Graph) -> None:
+    """Raise UnsupportedError for the first thing in a graph's entry that does not hold."""
     if not graph.inputs or not graph.outputs:
         raise _refuse(f"graph {name!r} has no inputs or no outputs")
+    for port_name, port in (*graph.inputs.items(), *graph.outputs.items()):
+        batches = [d for d in port.dims if (m := DIMENSION.match(str(d))) and m[2] == BATCH]
+        if batches and (batches != [BATCH] or port.dims[0] != BATCH):
+            raise _refuse(f"port {port_name!r} of graph {name!r} has its batch {BATCH!r} elsewhere than in front")
     if graph.halo is not None and not all(spatial_axes(port) for port in graph.outputs.values()):
         raise _refuse(f"graph {name!r} gives a halo, but not all its outputs have rows and columns h and w")
     if not graph.exact:
@@ -228,7 +235,7 @@ def _check_graph(name: str, graph: Graph) -> None:
 def check_manifest(manifest: Manifest, groups: dict[str, TableGroup]) -> None:
     """Raise UnsupportedError for the first thing in the manifest that does not hold."""
     for name, graph in manifest.graphs.items():
-        _check_graph(name, graph)
+        check_graph(name, graph)
     if not manifest.variants or not manifest.quality:
         raise _refuse("it has no variants or no quality points")
     for variant in manifest.variants.values():

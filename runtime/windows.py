@@ -15,21 +15,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .manifest import DIMENSION, Port
+from .manifest import BATCH, DIMENSION, Port
 
 Array = npt.NDArray[Any]
 
 MIN_WINDOWED = 4 << 20
 """Pixels below which a picture runs whole."""
 WINDOW_BYTES = 128 << 20
-WINDOW_STEP, MAX_WINDOW = 512, 4096
+WINDOW_STEP, MAX_WINDOW = 512, 1 << 14
 
 
-def window_edge(workspace_bytes_per_pixel: float | None) -> int:
+def window_edge(workspace_bytes_per_pixel: float) -> int:
     """Edge in pixels of the windows of a graph: as large as WINDOW_BYTES of workspace allow, since every window repeats
     its halo.
     """
-    edge = math.isqrt(int(WINDOW_BYTES / max(workspace_bytes_per_pixel or 0.0, 1.0)))
+    edge = math.isqrt(int(WINDOW_BYTES / max(workspace_bytes_per_pixel, 0.25)))
     return min(MAX_WINDOW, max(WINDOW_STEP, edge // WINDOW_STEP * WINDOW_STEP))
 
 
@@ -110,7 +110,7 @@ class Placed:
 
 def spatial_axes(port: Port) -> tuple[tuple[int, int], int] | None:
     """Row and column axis of a port, and the factor of its dimensions ("4h", "4w": 4); None if it is not spatial."""
-    found = [(axis, match) for axis, d in enumerate(port.dims) if (match := DIMENSION.match(str(d)))]
+    found = [(axis, m) for axis, d in enumerate(port.dims) if d != BATCH and (m := DIMENSION.match(str(d)))]
     if [match[2] for _, match in found] != ["h", "w"] or found[0][1][1] != found[1][1][1]:
         return None
     return (found[0][0], found[1][0]), int(found[0][1][1] or 1)

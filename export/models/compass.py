@@ -57,7 +57,7 @@ class ImplicitFilter(nn.Module):
         )
 
     def features(self, x: Tensor) -> Tensor:
-        """[1, 3, h, w] → [1, FEATURES, h, w]."""
+        """[b, 3, h, w] → [b, FEATURES, h, w]."""
         t: Tensor = self.head(x - 0.5)
         for block in self.body:
             first, second = cast(nn.ModuleList, block)
@@ -66,25 +66,26 @@ class ImplicitFilter(nn.Module):
         return features
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """The lower layer's picture [1, 3, h, w] → prediction [1, 3, *size].
+        """The lower layer's picture [b, 3, h, w] → prediction [b, 3, *size].
 
         The cell of output row i is the input row (2i + 1) h // 2H; its place in the cell is the distance between the
         centres of both, in input rows times 2.
         """
-        h, w = x.shape[2:]
+        batch, _, h, w = x.shape
         height, width = size
-        patches = F.unfold(self.features(x), 3, padding=1).view(1, FEATURES * TAPS, h, w)
-        down, right = 2 * torch.arange(height) + 1, 2 * torch.arange(width) + 1
+        patches = F.unfold(self.features(x), 3, padding=1).view(batch, FEATURES * TAPS, h, w)
+        down, right = (2 * torch.arange(length, device=x.device) + 1 for length in size)
         rows, columns = down * h // (2 * height), right * w // (2 * width)
         patches = patches.index_select(2, rows).index_select(3, columns)
         place = [
             ((down * h - (2 * rows + 1) * height) / height)[:, None].expand(size),
             ((right * w - (2 * columns + 1) * width) / width)[None].expand(size),
-            torch.full(size, h / height),
-            torch.full(size, w / width),
+            torch.full(size, h / height, device=x.device),
+            torch.full(size, w / width, device=x.device),
         ]
-        kernels: Tensor = self.mlp(torch.cat([patches, torch.stack(place)[None].to(patches.dtype)], 1))
-        filtered = (kernels.view(1, 3, FEATURES * TAPS, height, width) * patches[:, None]).sum(2)
+        places = torch.stack(place).to(patches.dtype).expand(batch, -1, -1, -1)
+        kernels: Tensor = self.mlp(torch.cat([patches, places], 1))
+        filtered = (kernels.view(batch, 3, FEATURES * TAPS, height, width) * patches[:, None]).sum(2)
         return filtered + bicubic(x, size)
 
 
@@ -109,6 +110,14 @@ class Compass(nn.Module):
         self.base = MeanScale()
         self.residual = MeanScale(exact=True)
         self.liff = ImplicitFilter()
+
+    def forward(self, below: Tensor, x: Tensor, integers: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """For training a layer: pictures of the layer below [b, 3, h, w] and of this one [b, 3, h2, w2] →
+        reconstruction (not clamped), bits [b] and prediction. `integers`: as in MeanScale."""
+        height, width = x.shape[2:]
+        prediction = self.liff(below.clamp(0, 1), (height, width)).float()
+        residual, bits = self.residual(pad(x - prediction + RESIDUAL_OFFSET), integers)
+        return prediction + residual[:, :, :height, :width] - RESIDUAL_OFFSET, bits, prediction
 
     @torch.no_grad()
     def predict(self, below: Tensor, size: tuple[int, int], *, implicit: bool = True) -> Tensor:

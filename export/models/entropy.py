@@ -25,6 +25,41 @@ _LEAST_PROBABILITY = 1e-9
 """Floor under probabilities, so that a symbol far in the tail has a finite cost."""
 
 
+class _Clamped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.range = low, high
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (x,), (low, high) = ctx.saved_tensors, ctx.range
+        passes = ((x >= low) | (gradient < 0)) & ((x <= high) | (gradient > 0))
+        return gradient * passes, None, None
+
+
+def clamped(x: Tensor, low: float, high: float = math.inf) -> Tensor:
+    """x clamped, for training: what is out of range keeps a gradient that leads back."""
+    clamp: Tensor = _Clamped.apply(x, low, high)
+    return clamp
+
+
+def straight_through(x: Tensor, value: Tensor) -> Tensor:
+    """`value` with the gradient of `x`."""
+    return x + (value - x).detach()
+
+
+def rounded(x: Tensor) -> Tensor:
+    """Integers with the gradient of `x`: what the decoder gets, in training."""
+    return straight_through(x, torch.round(x))
+
+
+def noisy(x: Tensor) -> Tensor:
+    """Uniform noise in place of rounding, for rates in training (Ballé et al., ICLR 2017)."""
+    return x + torch.rand_like(x) - 0.5
+
+
 def index_to_scale(index: Tensor) -> Tensor:
     """Scale of a table index, in float64."""
     return SCALE_MIN * torch.exp(LOG_SCALE_STEP * index.double())
@@ -43,10 +78,28 @@ def gaussian_bits(symbols: Tensor, index: Tensor) -> Tensor:
 
 def scale_bits(symbols: Tensor, scale: Tensor) -> Tensor:
     """The same for scales (same shape); those below SCALE_MIN count as that."""
-    distance = symbols.double().abs()
-    inverse = 1 / (scale.double().clamp_min(SCALE_MIN) * math.sqrt(2))
-    mass = 0.5 * (torch.erfc((distance - 0.5) * inverse) - torch.erfc((distance + 0.5) * inverse))
-    return -torch.log2(mass.clamp_min(_LEAST_PROBABILITY))
+    return -torch.log2(
+        _gaussian_mass(symbols.double(), scale.double().clamp_min(SCALE_MIN)).clamp_min(_LEAST_PROBABILITY)
+    )
+
+
+def _gaussian_mass(values: Tensor, scale: Tensor) -> Tensor:
+    """Of the unit intervals around `values`."""
+    distance, inverse = values.abs(), 1 / (scale * math.sqrt(2))
+    return 0.5 * (torch.erfc((distance - 0.5) * inverse) - torch.erfc((distance + 0.5) * inverse))
+
+
+def trained_scale_bits(residual: Tensor, scale: Tensor) -> Tensor:
+    """`scale_bits` for training, in float32: `residual` gets noise in place of rounding, and what is out of range
+    keeps its gradient."""
+    mass = _gaussian_mass(noisy(residual.float()), clamped(scale.float(), SCALE_MIN))
+    return -torch.log2(clamped(mass, _LEAST_PROBABILITY))
+
+
+def trained_gaussian_bits(residual: Tensor, index: Tensor) -> Tensor:
+    """`gaussian_bits` for training: the same, with a continuous index."""
+    scale = SCALE_MIN * torch.exp(LOG_SCALE_STEP * clamped(index.float(), 0, SCALE_COUNT - 1))
+    return trained_scale_bits(residual, scale)
 
 
 def logistic_bits(symbols: Tensor, scale: Tensor) -> Tensor:
@@ -55,6 +108,13 @@ def logistic_bits(symbols: Tensor, scale: Tensor) -> Tensor:
     distance = symbols.double().abs()
     mass = torch.sigmoid((0.5 - distance) / scale) - torch.sigmoid((-0.5 - distance) / scale)
     return -torch.log2(mass.clamp_min(_LEAST_PROBABILITY))
+
+
+def trained_logistic_bits(values: Tensor, scale: Tensor) -> Tensor:
+    """`logistic_bits` for training, in float32: `values` get noise in place of rounding."""
+    distance = noisy(values.float()).abs()
+    mass = torch.sigmoid((0.5 - distance) / scale) - torch.sigmoid((-0.5 - distance) / scale)
+    return -torch.log2(clamped(mass, _LEAST_PROBABILITY))
 
 
 class FactorizedPrior(nn.Module):
@@ -72,11 +132,15 @@ class FactorizedPrior(nn.Module):
 
     def logits(self, values: Tensor) -> Tensor:
         """float64 [channels, n] → logit of the cumulative distribution, float64 [channels, n]."""
-        x = values.double()[:, None, :]
+        return self._logits(values.double())
+
+    def _logits(self, values: Tensor) -> Tensor:
+        """In the type of `values`."""
+        x = values[:, None, :]
         for i, (matrix, bias) in enumerate(zip(self.H, self.B, strict=True)):
-            x = F.softplus(matrix.double()) @ x + bias.double()
+            x = F.softplus(matrix.to(x.dtype)) @ x + bias.to(x.dtype)
             if i < len(self.A):
-                x = x + torch.tanh(self.A[i].double()) * torch.tanh(x)
+                x = x + torch.tanh(self.A[i].to(x.dtype)) * torch.tanh(x)
         return x[:, 0, :]
 
     def bits(self, symbols: Tensor, step: Tensor | float = 1.0) -> Tensor:
@@ -84,10 +148,42 @@ class FactorizedPrior(nn.Module):
         [1, channels, 1, 1]), in float64, same shape."""
         values = symbols[0].flatten(1).double()
         width = step.reshape(-1, 1).double() if isinstance(step, Tensor) else step
-        lower, upper = self.logits((values - 0.5) * width), self.logits((values + 0.5) * width)
-        sign = torch.where(lower + upper > 0, -1.0, 1.0).double()  # sigmoids keep their precision below 0
-        mass = (torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower)).abs()
+        mass = self._mass((values - 0.5) * width, (values + 0.5) * width)
         return -torch.log2(mass.clamp_min(_LEAST_PROBABILITY)).reshape(symbols.shape)
+
+    def _mass(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Of the intervals between two ends [channels, n]."""
+        low, up = self._logits(lower), self._logits(upper)
+        sign = torch.where(low + up > 0, -1.0, 1.0).to(low.dtype)  # sigmoids keep their precision below 0
+        return (torch.sigmoid(sign * up) - torch.sigmoid(sign * low)).abs()
+
+    def trained_bits(self, values: Tensor, width: Tensor | float = 1.0) -> Tensor:
+        """`bits` for training, in float32, of continuous values [b, channels, h, w]: they get noise of `width` (a
+        number, or [b, 1, 1, 1]) in place of rounding to its multiples."""
+        with torch.autocast(values.device.type, enabled=False):
+            units = noisy(values.float() / width)
+            lower, upper = ((units + half) * width for half in (-0.5, 0.5))
+            by_channel = [edge.transpose(0, 1).flatten(1) for edge in (lower, upper)]
+            bits = -torch.log2(clamped(self._mass(*by_channel), _LEAST_PROBABILITY))
+        batch, channels, height, columns = values.shape
+        return bits.reshape(channels, batch, height, columns).transpose(0, 1)
+
+    @torch.no_grad()
+    def start(self, spread: float = 10.0) -> None:
+        """Wide and nearly flat distributions, before training (Ballé et al., 2018: the reference code's start)."""
+        scale = spread ** (1 / len(self.H))
+        for matrix, bias in zip(self.H, self.B, strict=True):
+            matrix.fill_(math.log(math.expm1(1 / scale / matrix.shape[1])))
+            bias.uniform_(-0.5, 0.5)
+
+
+def _weight(layer: nn.Conv2d | nn.ConvTranspose2d, integers: bool) -> Tensor:
+    """Its weight, with `integers` rounded to int8 with a scale per output channel, gradients passing through."""
+    if not integers:
+        return layer.weight
+    others = (0, 2, 3) if isinstance(layer, nn.ConvTranspose2d) else (1, 2, 3)
+    scale = layer.weight.detach().abs().amax(others, keepdim=True).clamp_min(1e-8) / 127
+    return straight_through(layer.weight, torch.round(layer.weight / scale) * scale)
 
 
 class HyperSynthesis(nn.Module):
@@ -126,6 +222,18 @@ class HyperSynthesis(nn.Module):
         mean, raw = self.last(z).chunk(2, 1)
         return mean, self.SLOPE * raw + self.OFFSET
 
+    def trained(self, z: Tensor, integers: bool) -> tuple[Tensor, Tensor]:
+        """`forward` for training; with `integers` of the weights and activations that the lowering makes."""
+        step = self.CAP / 255
+        for layer in self.hidden:
+            z = F.conv_transpose2d(
+                z, _weight(layer, integers), layer.bias, layer.stride, layer.padding, layer.output_padding
+            ).clamp(0, self.CAP)
+            if integers:
+                z = straight_through(z, torch.round(z.float() / step) * step)
+        mean, raw = F.conv2d(z, _weight(self.last, integers), self.last.bias).float().chunk(2, 1)
+        return mean, self.SLOPE * raw + self.OFFSET
+
 
 class JpegLikeHyperSynthesis(nn.Module):
     """z → mean and scale index by one transposed convolution k6 s4, 1 cropped on either side (Yang & Mandt, ICCV
@@ -145,4 +253,11 @@ class JpegLikeHyperSynthesis(nn.Module):
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """float32 [1, channels, h, w] → mean and continuous index, float32 [1, latents, 4h, 4w] each."""
         mean, raw = self.layer(z).chunk(2, 1)
+        return mean, self.SLOPE * raw + self.OFFSET
+
+    def trained(self, z: Tensor, integers: bool) -> tuple[Tensor, Tensor]:
+        """`forward` for training; with `integers` of the weights that the lowering makes."""
+        layer = self.layer
+        weight = _weight(layer, integers)
+        mean, raw = F.conv_transpose2d(z, weight, layer.bias, layer.stride, layer.padding).float().chunk(2, 1)
         return mean, self.SLOPE * raw + self.OFFSET

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .entropy import FactorizedPrior, logistic_bits
+from .entropy import FactorizedPrior, logistic_bits, rounded, trained_logistic_bits
 
 COUPLINGS, HIDDEN, BLOCKS = 8, 64, 2
 WIDTHS = (12, 24, 48)
@@ -102,6 +102,31 @@ class Flow(nn.Module):
     def picture(self, h0: Tensor, z2: Tensor) -> Tensor:
         """Level 0 of the synthesis, and back to [0, 1] (not clipped)."""
         return self.join(torch.cat([h0, z2], 1), 0) / (2 * UNIT) + 0.5
+
+    def forward(self, x: Tensor, step: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """For training with one quantisation step for all levels, [b, 1, 1, 1]: pictures [b, 3, 8h, 8w] → what z0, z0
+        and z1, and all three show, and each one's bits [b]."""
+
+        def quantised(z: Tensor) -> Tensor:
+            return rounded(z / step) * step
+
+        z0, z1, z2 = self.analyse(x)
+        h1 = self.join(quantised(z0), 2)
+        mean1, log_scale1 = self.conditional(h1, 1)
+        h0 = self.join(torch.cat([h1, quantised(z1 - mean1) + mean1], 1), 1)
+        mean2, log_scale2 = self.conditional(h0, 0)
+        coarse = self.join(torch.cat([h1, mean1], 1), 1)
+        shown = [
+            self.picture(coarse, self.conditional(coarse, 0)[0]),
+            self.picture(h0, mean2),
+            self.picture(h0, quantised(z2 - mean2) + mean2),
+        ]
+        bits = [
+            self.prior.trained_bits(z0, step),
+            trained_logistic_bits((z1 - mean1) / step, log_scale1.float().exp() / step),
+            trained_logistic_bits((z2 - mean2) / step, log_scale2.float().exp() / step),
+        ]
+        return shown, [level.sum((1, 2, 3)) for level in bits]
 
     @torch.no_grad()
     def evaluate(self, x: Tensor, steps: tuple[Tensor | float, float, float]) -> Evaluation:

@@ -27,8 +27,15 @@ class GDN(nn.Module):
         self.register_load_state_dict_post_hook(_clamp)
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.is_autocast_enabled(x.device.type):  # training
+            with torch.autocast(x.device.type, enabled=False):
+                return self.normalise(x, self.gamma[:, :, None, None])
+        return self.normalise(x, self.gamma[:, :, None, None])
+
+    def normalise(self, x: Tensor, gamma: Tensor) -> Tensor:
+        """With gamma as the weights of a convolution, [channels, channels, 1, 1]."""
         wide = x.float()
-        norm = torch.sqrt(F.conv2d(wide * wide, self.gamma[:, :, None, None], self.beta))
+        norm = torch.sqrt(F.conv2d(wide * wide, gamma, self.beta))
         return (wide * norm if self.inverse else wide / norm).to(x.dtype)
 
 

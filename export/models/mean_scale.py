@@ -14,7 +14,16 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from .entropy import SCALE_COUNT, FactorizedPrior, HyperSynthesis, index_to_scale, scale_bits
+from .entropy import (
+    SCALE_COUNT,
+    FactorizedPrior,
+    HyperSynthesis,
+    index_to_scale,
+    rounded,
+    scale_bits,
+    trained_gaussian_bits,
+    trained_scale_bits,
+)
 from .gdn import GDN
 
 ALIGN, LATENT_STRIDE, HYPER_STRIDE = 64, 16, 64
@@ -120,6 +129,22 @@ class MeanScale(Hyperprior):
                 conv(m * 3 // 2, 2 * m, 3, 1),
             )
         )
+
+    def forward(self, x: Tensor, integers: bool = False) -> tuple[Tensor, Tensor]:
+        """For training: pictures [b, 3, 64h, 64w] → reconstructions and bits [b]. `integers`: an exact hyper synthesis
+        computes as it is lowered."""
+        hidden = self.g_a[:-1](x)
+        with torch.autocast(x.device.type, enabled=False):  # it must not round latents
+            y = self.g_a[-1](hidden.float())
+        z = self.h_a(y).float()
+        if isinstance(self.h_s, HyperSynthesis):
+            mean, index = self.h_s.trained(rounded(z), integers)
+            symbol_bits = trained_gaussian_bits(y - mean, index)
+        else:
+            scale, mean = self.h_s(rounded(z)).float().chunk(2, 1)
+            symbol_bits = trained_scale_bits(y - mean, scale)
+        bits = self.prior.trained_bits(z).sum((1, 2, 3)) + symbol_bits.sum((1, 2, 3))
+        return self.g_s(rounded(y - mean) + mean).float(), bits
 
     def gaussians(self, z: Tensor) -> tuple[Tensor, Tensor]:
         if isinstance(self.h_s, HyperSynthesis):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .entropy import FactorizedPrior
+from .entropy import FactorizedPrior, rounded
 from .gdn import GDN
 
 WIDTHS = (48, 72, 96, 144, 192)
@@ -96,7 +96,7 @@ class Slim(nn.Module):
         """Picture → latents before rounding."""
         t = x - 0.5
         for layer, norms in zip(self.enc, self.gdn, strict=True):
-            t = norms[number](layer(t, number))
+            t = norms[number](layer(t, number).float())  # autocast of training must not round latents
         return t
 
     def synthesise(self, latents: Tensor, number: int) -> Tensor:
@@ -105,6 +105,21 @@ class Slim(nn.Module):
         for layer, norms in zip(self.dec, self.igdn, strict=True):
             t = layer(norms[number](t), number)
         return t + 0.5
+
+    def forward(self, x: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """For training one width: pictures [b, 3, 16h, 16w] → reconstructions and bits [b]."""
+        y = self.analyse(x, number)
+        bits = self.prior[number].trained_bits(y).sum((1, 2, 3))
+        return self.synthesise(rounded(y), number), bits
+
+    def scalable(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """For training the widest latents in groups of channels: pictures → for each width, what the widest synthesis
+        makes of that many channels with zeros for the others, and their bits [b]."""
+        widest = len(WIDTHS) - 1
+        y = self.analyse(x, widest)
+        bits = self.prior[widest].trained_bits(y).sum((2, 3))
+        known = [F.pad(rounded(y[:, :width]), (0, 0, 0, 0, 0, WIDTHS[-1] - width)) for width in WIDTHS]
+        return [self.synthesise(symbols, widest) for symbols in known], [bits[:, :width].sum(1) for width in WIDTHS]
 
     @torch.no_grad()
     def evaluate(self, x: Tensor, number: int) -> Evaluation:

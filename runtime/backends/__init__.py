@@ -13,26 +13,59 @@ from .proving import prove
 AUTO = "auto"
 
 
-def _native(threads: int) -> Backend:
+def _native(bundle: Bundle, threads: int) -> Backend:
     from .native import NativeCpu
 
     return NativeCpu(threads)
 
 
-def _onnxruntime(threads: int) -> Backend:
+def _onnxruntime(bundle: Bundle, threads: int) -> Backend:
     from .onnxruntime_cpu import OnnxRuntimeCpu
 
     return OnnxRuntimeCpu(threads)
 
 
-# In order of preference. Each is tried for each graph; what cannot load it or fails its proofs is passed over.
-_BACKENDS: dict[str, Callable[[int], Backend]] = {"native": _native, "onnxruntime": _onnxruntime}
+def _tensorrt(bundle: Bundle, threads: int) -> Backend:
+    from .tensorrt import TensorRt
+
+    return TensorRt()
+
+
+def _onnxruntime_tensorrt(bundle: Bundle, threads: int) -> Backend:
+    from ..profiles import DEFAULT_PICTURES, profiles
+    from .onnxruntime_tensorrt import OnnxRuntimeTensorRt
+
+    graphs = bundle.manifest.graphs
+    found = profiles(bundle.manifest, DEFAULT_PICTURES, encoding=True)
+    return OnnxRuntimeTensorRt(threads, {graphs[name].file: profile for name, profile in found.items()})
+
+
+# Each is tried for each graph; what cannot load it or fails its proofs is passed over.
+_BACKENDS: dict[str, Callable[[Bundle, int], Backend]] = {
+    "native": _native,
+    "onnxruntime": _onnxruntime,
+    "tensorrt": _tensorrt,
+    "onnxruntime-tensorrt": _onnxruntime_tensorrt,
+}
+_PREFERRED = ("native", "onnxruntime")  # by "auto", behind what `_built` finds
 _GENERAL = "onnxruntime"  # also runs what a chosen backend passes on
 
 
 def backend_names() -> list[str]:
     """Names that `load` takes as `backend`; "auto" tries them in order."""
     return [AUTO, *_BACKENDS]
+
+
+def _built(bundle: Bundle, threads: int) -> list[Backend]:
+    """TensorRT, where plans of this bundle have been built and a GPU can run them."""
+    from .tensorrt_plans import has_plans, plans_folder
+
+    try:
+        if has_plans(plans_folder(), {graph.sha256 for graph in bundle.manifest.graphs.values()}):
+            return [_tensorrt(bundle, threads)]
+    except UnsupportedError:
+        pass
+    return []
 
 
 class GraphSet:
@@ -50,8 +83,9 @@ class GraphSet:
         """backend: "auto" or a name of `backend_names()`. Raises ValueError for another name."""
         if backend != AUTO and backend not in _BACKENDS:
             raise ValueError(f"unknown backend {backend!r}; there are: {', '.join(backend_names())}")
-        names = _BACKENDS if backend == AUTO else dict.fromkeys([backend, _GENERAL])
-        return cls(bundle, [_BACKENDS[name](threads) for name in names])
+        names = _PREFERRED if backend == AUTO else dict.fromkeys([backend, _GENERAL])
+        backends = [_BACKENDS[name](bundle, threads) for name in names]
+        return cls(bundle, [*_built(bundle, threads), *backends] if backend == AUTO else backends)
 
     def get(self, name: str) -> Executable:
         """The graph, ready to run. Raises UnsupportedError when no backend can be trusted with it."""
@@ -59,6 +93,13 @@ class GraphSet:
             if name not in self._loaded:
                 self._loaded[name] = self._load(name)
             return self._loaded[name][0]
+
+    def workspace(self, name: str) -> float:
+        """Bytes per pixel that the graph needs besides its inputs and outputs, on the backend that runs it. Raises as
+        `get` does.
+        """
+        own = self.get(name).workspace_bytes_per_pixel
+        return own if own is not None else self._bundle.manifest.graphs[name].workspace_bytes_per_pixel or 0.0
 
     def report(self) -> dict[str, str]:
         """Graph → backend that runs it, for the graphs loaded so far."""

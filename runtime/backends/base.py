@@ -20,6 +20,11 @@ class OtherKindError(UnsupportedError):
 class Executable(Protocol):
     """One graph, ready to run from any thread."""
 
+    @property
+    def workspace_bytes_per_pixel(self) -> float | None:
+        """What it needs besides its inputs and outputs, None where that is what the manifest says."""
+        ...
+
     def run(self, inputs: Mapping[str, Array], outputs: list[str]) -> list[Array]:
         """Inputs by port name → the named outputs. Raises InternalError when the backend fails."""
         ...

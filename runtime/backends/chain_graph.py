@@ -24,6 +24,7 @@ from ..onnx_graph import Array, Attribute, Node, OnnxGraph
 from .vectors import evaluate
 
 Floats = npt.NDArray[np.float32]
+CHAIN_OPERATORS = {"Clip", "ConvTranspose", "LeakyRelu", "Transpose"}
 MIN_OPSET = 13  # from which Clip, Unsqueeze and Cast mean what they mean here
 _FLOAT32, _UINT8 = 1, 2
 

@@ -25,6 +25,10 @@ from ..onnx_graph import Array, Node, OnnxGraph
 from .chain_graph import MIN_OPSET, upsampling, window
 from .vectors import evaluate
 
+NETWORK_OPERATORS = {
+    *("Cast", "Conv", "ConvTranspose", "Round", "Max", "Clip", "Pad", "Slice", "Concat"),
+    *("Floor", "Less", "Where", "Squeeze"),
+}
 MAX_BIAS = 1 << 30
 MAX_REACH = 8
 _FLOAT32, _UINT8, _INT32, _INT64 = 1, 2, 6, 7

@@ -16,17 +16,22 @@ from nicrt import _core
 
 from ..errors import InternalError, LimitError, UnsupportedError
 from ..manifest import BATCH, Graph, Port
+from ..onnx_check import check_onnx
 from ..onnx_graph import OnnxGraph, read_graph
 from .base import Array, OtherKindError
-from .chain_graph import Affine, Floats, Integers, affine, identity, prologue, recognise
-from .integer_graph import Rescale, Rule
+from .chain_graph import CHAIN_OPERATORS, Affine, Floats, Integers, affine, identity, prologue, recognise
+from .integer_graph import NETWORK_OPERATORS, Rescale, Rule
 from .integer_graph import recognise as recognise_integers
+from .vectors import OPERATORS
 
+KNOWN_OPERATORS = CHAIN_OPERATORS | NETWORK_OPERATORS | set(OPERATORS)
 SLOW = "scalar"  # arithmetic for tests only: any library is faster
 
 
 class _ChainGraph:
     """Layers are packed once. The part before them, which depends on small inputs, is evaluated in every run."""
+
+    workspace_bytes_per_pixel = 1.0  # a few rows of each layer, whatever the height
 
     def __init__(self, graph: Graph, onnx: OnnxGraph, arithmetic: str, threads: int) -> None:
         self._threads = threads
@@ -69,6 +74,8 @@ class _IntegerGraph:
 
     def __init__(self, graph: Graph, onnx: OnnxGraph, isa: str, threads: int) -> None:
         self._threads = threads
+        # the manifest counts float tensors, of which bytes, or pairs of them, take a quarter to a half
+        self.workspace_bytes_per_pixel = 0.5 * (graph.workspace_bytes_per_pixel or 0.0)
         self._outputs = onnx.outputs
         tensors = [name for name, port in graph.inputs.items() if _is_tensor(port)]
         if len(tensors) != 1 or graph.inputs[tensors[0]].dtype != "int32":
@@ -79,7 +86,7 @@ class _IntegerGraph:
         small = {name: np.zeros(_fixed(port), port.dtype) for name, port in graph.inputs.items() if name not in tensors}
         self._parts = recognise_integers(onnx, self._tensor, small, onnx.outputs)
         hidden = [(la.weights, la.strides, la.pads, la.limits) for la in self._parts.hidden]
-        self._network = _core.IntegerNetwork(hidden, [la.weights for la in self._parts.heads], bounds, isa)
+        self._network = _core.IntegerNetwork(hidden, [(la.weights, la.pads) for la in self._parts.heads], bounds, isa)
         self._last: tuple[bytes, tuple[list[Rescale], list[Rule | None]]] | None = None
 
     def run(self, inputs: Mapping[str, Array], outputs: list[str]) -> list[Array]:
@@ -117,6 +124,8 @@ class NativeCpu:
     def load(self, graph: Graph, data: bytes) -> _ChainGraph | _IntegerGraph:
         if (self._isa if graph.exact else self._arithmetic) == SLOW and not self._chosen:
             raise OtherKindError("this processor has no AVX2")
+        if not check_onnx(data) <= KNOWN_OPERATORS:  # reading the whole graph takes several times as long
+            raise OtherKindError("it has operators that are not the native backend's")
         try:
             if graph.exact:
                 return _IntegerGraph(graph, read_graph(data), self._isa, self._threads)

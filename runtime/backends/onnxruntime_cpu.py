@@ -6,6 +6,7 @@ import platform
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from ..errors import InternalError, UnsupportedError
 from ..manifest import Graph
@@ -14,15 +15,21 @@ from .base import Array
 OPTIMIZATION_LEVELS = ("disabled", "basic", "extended", "layout", "all")
 
 
-class _Session:
+class Session:
+    workspace_bytes_per_pixel: float | None = None
+
     def __init__(self, session: object) -> None:
         self._session = session
+
+    def providers(self) -> list[str]:
+        """ONNX Runtime's names of what runs it, in its order of preference."""
+        return list(self._session.get_providers())  # type: ignore[attr-defined]
 
     def run(self, inputs: Mapping[str, Array], outputs: list[str]) -> list[Array]:
         try:
             return self._session.run(outputs, dict(inputs))  # type: ignore[attr-defined,no-any-return]
         except Exception as error:  # ONNX Runtime raises many unrelated types
-            raise InternalError(f"ONNX Runtime failed: {_first_line(error)}") from error
+            raise InternalError(f"ONNX Runtime failed: {first_line(error)}") from error
 
 
 class OnnxRuntimeCpu:
@@ -55,22 +62,26 @@ class OnnxRuntimeCpu:
         self._options = options
         self._optimization = optimization
 
-    def load(self, graph: Graph, data: bytes) -> _Session:
+    def load(self, graph: Graph, data: bytes) -> Session:
+        providers = self._providers(graph)
         try:
-            session = self._library.InferenceSession(data, self._options, providers=["CPUExecutionProvider"])
+            session = self._library.InferenceSession(data, self._options, providers=providers)
         except Exception as error:
-            raise UnsupportedError(f"ONNX Runtime cannot load it: {_first_line(error)}") from error
+            raise UnsupportedError(f"ONNX Runtime cannot load it: {first_line(error)}") from error
         inputs, outputs = ({port.name for port in ports} for ports in (session.get_inputs(), session.get_outputs()))
         if inputs != set(graph.inputs) or outputs != set(graph.outputs):
             raise UnsupportedError("the ports of the ONNX model are not those of the manifest")
-        return _Session(session)
+        return Session(session)
+
+    def _providers(self, graph: Graph) -> list[Any]:
+        return ["CPUExecutionProvider"]
 
     def identity(self) -> str:
-        return f"onnxruntime {self._library.__version__} cpu {self._optimization} {_processor()}"
+        return f"onnxruntime {self._library.__version__} cpu {self._optimization} {processor()}"
 
 
 @lru_cache(1)
-def _processor() -> str:
+def processor() -> str:
     """Model and features of the processor: a library picks its kernels by them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -80,5 +91,5 @@ def _processor() -> str:
     return "; ".join(dict.fromkeys(line for line in lines if line.startswith(keep)))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -23,6 +23,8 @@ def _dispatch(options: argparse.Namespace) -> int:
         from .bench import run
     elif options.command == "evaluate":
         from .evaluate import run
+    elif options.command == "build":
+        from .build import run
     elif options.command == "export":
         from .export import run
     else:

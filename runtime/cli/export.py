@@ -22,6 +22,7 @@ def run(options: argparse.Namespace) -> int:
         calibrate=[Path(path) for path in options.calibrate],
         variant=options.variant,
         decoder_only=options.decoder_only,
+        float16=options.float16,
         report=print,
     )
     return 0

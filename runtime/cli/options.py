@@ -48,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="store_true", help="print the version and stop")
     commands = whole.add_subparsers(dest="command", metavar="COMMAND")
-    for add in (_add_encode, _add_decode, _add_info, _add_verify, _add_bundles, _add_bench, _add_evaluate, _add_export):
+    looking = (_add_info, _add_verify, _add_bundles)
+    for add in (_add_encode, _add_decode, *looking, _add_bench, _add_evaluate, _add_export, _add_build):
         add(commands)
     return whole
 
@@ -215,7 +216,9 @@ def _add_bench(commands: Commands) -> None:
     bench.add_argument("--size", type=_size, action="append", metavar="WxH", help="for a bundle (default: 768x512)")
     bench.add_argument("-q", "--quality", type=_number(0, 100, float), default=50.0, help="for a bundle (default: 50)")
     _add_lanes(bench)
-    bench.add_argument("--backend", default="auto", help="who runs the graphs (default: auto)")
+    bench.add_argument(
+        "--backend", default="auto", help="who runs the graphs (default: auto), or a device that decodes: cuda, cuda:N"
+    )
     bench.add_argument("--threads", type=_number(1, MAX_WORKERS, int), help="default: all processors")
     bench.add_argument("--repeat", type=_number(1, 100_000, int), default=20, help="default: 20")
     bench.add_argument("--batch", type=_number(1, 100_000, int), default=1, help="also this many files at a time")
@@ -241,6 +244,25 @@ def _add_export(commands: Commands) -> None:
     )
     export.add_argument("--variant", "--width", metavar="NAME", help="only this variant (default: all)")
     export.add_argument("--decoder-only", action="store_true", help="leave out what only encoding needs")
+    export.add_argument("--float16", action="store_true", help="compute pixels in float16: for GPUs")
+
+
+def _add_build(commands: Commands) -> None:
+    build = commands.add_parser(
+        "build",
+        help="compile a bundle's graphs for NVIDIA GPUs (needs the `tensorrt` extra)",
+        description="Build TensorRT plans of every graph that decoding runs: nicrt build BUNDLE --backend tensorrt. "
+        "With TensorRT-RTX that needs no GPU. $NICRT_PLANS names the folder that decoding looks in.",
+    )
+    build.add_argument("bundle", metavar="BUNDLE")
+    build.add_argument("--backend", choices=("tensorrt",), default="tensorrt", help="what to build for")
+    build.add_argument("-o", "--output", metavar="FOLDER", help="where to write plans (default: where decoding looks)")
+    for name, text in (("min", "smallest"), ("opt", "usual"), ("max", "largest")):
+        build.add_argument(f"--{name}-shapes", type=_size, metavar="WxH", help=f"{text} picture")
+    build.add_argument("--batch", type=_number(1, 1024, int), default=1, help="pictures at a time (default: 1)")
+    build.add_argument("--encoder", action="store_true", help="also the graphs that only encoding runs")
+    build.add_argument("--check", action="store_true", help="run each plan on this machine's GPU against the CPU")
+    build.add_argument("--json", action="store_true")
 
 
 def _add_lanes(command: argparse.ArgumentParser) -> None:

@@ -1,0 +1,179 @@
+"""TensorRT on an NVIDIA GPU: runs the plans that `nicrt build` made, and never builds any itself.
+
+Building has been done and tested with `tensorrt_rtx` on machines without a GPU. **Running has not**: what is in this
+file follows the library's documentation and has been tested against a stand-in for its objects only.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InternalError, LimitError, UnsupportedError
+from ..manifest import Graph
+from ..profiles import Profile, Shape
+from .accuracy import check_against_cpu
+from .base import Array
+from .tensorrt_build import key_of
+from .tensorrt_library import library, usable_gpu
+from .tensorrt_plans import find_plans, plans_folder, read_plan
+
+
+class Plan:
+    """One plan on the device, with its execution context. `device`: the module of CUDA buffers; `stream`: its queue."""
+
+    def __init__(self, graph: Graph, profile: Profile, engine: Any, device: Any, stream: Any) -> None:
+        self._graph = graph
+        self._profile = profile
+        self._context = engine.create_execution_context()
+        if self._context is None:
+            raise UnsupportedError("TensorRT has no memory for it on this GPU")
+        self._device = device
+        self._stream = stream
+        # Inputs that are shapes are read from host memory when the run is queued.
+        self.on_host = {name for name in graph.inputs if engine.is_shape_inference_io(name)}
+
+    def covers(self, shapes: Mapping[str, Shape]) -> bool:
+        return self._profile.covers(self._graph, shapes)
+
+    def run(self, inputs: Mapping[str, Array], outputs: list[str]) -> list[Array]:
+        """Upload, run, download."""
+        held: dict[str, Any] = {}  # addresses stay good until the stream is done
+        for name, port in self._graph.inputs.items():
+            array = np.ascontiguousarray(inputs[name])
+            if name in self.on_host:
+                held[name] = array
+                continue
+            held[name] = self._device.Buffer(array.shape, port.dtype, self._stream)
+            held[name].upload(array)
+        results = self._queue(held, {})
+        return [results[name].download() for name in outputs]
+
+    def bind(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Callable[[], None]:
+        """What queues a run on buffers of the device, by port."""
+        spare: dict[str, Any] = {}  # outputs that nobody asked for need a place too
+
+        def queue() -> None:
+            spare.update(self._queue(inputs, {**spare, **outputs}))
+
+        return queue
+
+    def _queue(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Queue a run; the buffers of all outputs, made where they are missing."""
+        for name, tensor in inputs.items():
+            if name in self.on_host:
+                self._address(name, tensor.ctypes.data)
+                continue
+            if not self._context.set_input_shape(name, tensor.shape):
+                raise InternalError(f"TensorRT refuses the shape {tensor.shape} of {name!r}")
+            self._address(name, tensor.pointer)
+        missing = self._context.infer_shapes()
+        if missing:
+            raise InternalError(f"TensorRT cannot tell the shapes behind {', '.join(missing)}")
+        results = dict(outputs)
+        for name, port in self._graph.outputs.items():
+            shape = tuple(self._context.get_tensor_shape(name))
+            if name not in results:
+                results[name] = self._device.Buffer(shape, port.dtype, self._stream)
+            if tuple(results[name].shape) != shape:
+                raise InternalError(f"TensorRT makes {shape} of {name!r}, not {results[name].shape}")
+            self._address(name, results[name].pointer)
+        if not self._context.execute_async_v3(self._stream.handle):
+            raise InternalError("TensorRT could not queue the run")
+        return results
+
+    def _address(self, name: str, pointer: int) -> None:
+        if not self._context.set_tensor_address(name, pointer):
+            raise InternalError(f"TensorRT refuses the address of {name!r}")
+
+
+class Plans:
+    """All plans of one graph; a run takes the first that its shapes lie inside. One run at a time."""
+
+    workspace_bytes_per_pixel: float | None = None
+
+    def __init__(self, plans: list[Plan], errors: Callable[[], str]) -> None:
+        self._plans = plans
+        self._errors = errors
+        self._lock = threading.Lock()
+        self.capturable = not plans[0].on_host
+
+    def run(self, inputs: Mapping[str, Array], outputs: list[str]) -> list[Array]:
+        plan = self._plan(inputs)
+        with self._lock, self._explained():
+            return plan.run(inputs, outputs)
+
+    def bind(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Callable[[], None]:
+        """What queues a run on buffers of the device (by port; they must stay), on the stream that the backend was made
+        with."""
+        plan = self._plan(inputs)
+        if plan.on_host:
+            raise InternalError(f"TensorRT takes {', '.join(sorted(plan.on_host))} from host memory")
+        queue = plan.bind(inputs, outputs)
+
+        def explained() -> None:
+            with self._lock, self._explained():
+                queue()
+
+        return explained
+
+    def _plan(self, inputs: Mapping[str, Any]) -> Plan:
+        shapes = {name: tuple(tensor.shape) for name, tensor in inputs.items()}
+        plan = next((plan for plan in self._plans if plan.covers(shapes)), None)
+        if plan is None:
+            listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+            raise LimitError(f"no TensorRT plan is built for {listed}: nicrt build with larger --max-shapes or --batch")
+        return plan
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Adds what the library complained about."""
+        try:
+            yield
+        except InternalError as error:
+            raise InternalError(f"{error} ({self._errors()})") from error
+
+
+class TensorRt:
+    """folder: where the plans are. stream: of the device, on which everything runs. Raises UnsupportedError without the
+    library or a usable GPU."""
+
+    name = "tensorrt"
+
+    def __init__(self, folder: Path | None = None, stream: Any = None) -> None:
+        self._folder = folder or plans_folder()
+        self._library = library()
+        self._gpu = usable_gpu(self._library)
+        self._device = import_module("nicrt._device_cuda")
+        self._stream = stream or self._device.Stream()
+        self._runtime = self._library.module.Runtime(self._library.log)
+
+    def load(self, graph: Graph, data: bytes) -> Plans:
+        """The graph's plans, largest first. A float graph has to pass the gate; exact ones are proven by who asks."""
+        stem = Path(graph.file).stem
+        key = key_of(graph, self._library)
+        found = list(find_plans(self._folder, stem, key))
+        found.sort(key=lambda entry: sum(most for _, _, most in entry[1].symbols.values()), reverse=True)
+        plans = [
+            Plan(graph, profile, self._engine(read_plan(path, key)), self._device, self._stream)
+            for path, profile in found
+        ]
+        executable = Plans(plans, self._library.errors)
+        if not graph.exact:
+            check_against_cpu(graph, data, executable, found[0][1])
+        return executable
+
+    def _engine(self, plan: bytes) -> Any:
+        engine = self._runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            raise UnsupportedError(f"TensorRT cannot load its plan: {self._library.errors()}")
+        return engine
+
+    def identity(self) -> str:
+        return f"{self._library} {self._gpu}"

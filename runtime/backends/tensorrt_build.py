@@ -1,0 +1,132 @@
+"""From a graph and a profile to a TensorRT plan.
+
+Networks are strongly typed: a graph computes in the types that stand in it, and float16 comes from the export. Exact
+graphs are built without TF32: their products are exact in it, but nothing promises that sums are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from ..bundle import Bundle
+from ..errors import LimitError, UnsupportedError
+from ..manifest import Graph
+from ..profiles import Pictures, Profile, profiles
+from .tensorrt_library import Library
+from .tensorrt_plans import Key, write_atomically, write_plan
+
+MAX_ELEMENTS = (1 << 31) - 1
+"""Of one tensor: TensorRT counts them with 32 bits, and its builder does not object to more."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A plan that was made, and what that took."""
+
+    graph: str
+    profile: Profile
+    seconds: float
+    plan_bytes: int
+    path: Path
+
+
+def build_bundle(
+    bundle: Bundle, pictures: Pictures, folder: Path, used: Library, *, encoding: bool = False
+) -> Iterator[Built]:
+    """Build every graph that decoding runs, with `encoding` the encoder's too, and keep the plans in `folder`. Raises
+    as `build_plan`, with the graph's name."""
+    timings = None if used.ahead_of_time else folder / f"timings-{used.version}.cache"
+    for name, profile in profiles(bundle.manifest, pictures, encoding=encoding).items():
+        graph, data = bundle.manifest.graphs[name], bundle.graph_bytes(name)
+        start = perf_counter()
+        try:
+            plan = build_plan(graph, data, profile, used, timings)
+        except (UnsupportedError, LimitError) as error:
+            raise type(error)(f"graph {name!r}: {error}") from None
+        seconds = perf_counter() - start
+        path = write_plan(folder, Path(graph.file).stem, key_of(graph, used), profile, plan)
+        yield Built(name, profile, seconds, len(plan), path)
+
+
+def key_of(graph: Graph, used: Library) -> Key:
+    """What a plan of the graph built here is for."""
+    return Key(graph=graph.sha256, library=str(used), target=used.target(), tf32=not graph.exact)
+
+
+def build_plan(graph: Graph, data: bytes, profile: Profile, used: Library, timings: Path | None = None) -> bytes:
+    """timings: file in which `tensorrt` keeps what it measured, so that the next build is quicker (`tensorrt_rtx`
+    measures nothing). Raises UnsupportedError for what TensorRT cannot parse or build, LimitError for shapes that are
+    too large."""
+    trt = used.module
+    builder = trt.Builder(used.log)
+    flags = trt.NetworkDefinitionCreationFlag
+    network = builder.create_network(1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0)
+    parser = trt.OnnxParser(network, used.log)
+    if not parser.parse(data):
+        reasons = "; ".join(parser.get_error(number).desc() for number in range(parser.num_errors))
+        used.errors()
+        raise UnsupportedError(f"TensorRT cannot parse it: {reasons}")
+    inputs = [network.get_input(number) for number in range(network.num_inputs)]
+    outputs = [network.get_output(number).name for number in range(network.num_outputs)]
+    if {tensor.name for tensor in inputs} != set(graph.inputs) or set(outputs) != set(graph.outputs):
+        raise UnsupportedError("the ports of the ONNX model are not those of the manifest")
+    check_elements(network, graph, profile)
+    config = builder.create_builder_config()
+    if graph.exact:
+        config.clear_flag(trt.BuilderFlag.TF32)
+    config.add_optimization_profile(_optimization_profile(builder, graph, inputs, profile))
+    if timings is not None:
+        known = timings.read_bytes() if timings.exists() else b""
+        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise UnsupportedError(f"TensorRT cannot build it: {used.errors()}")
+    if timings is not None:
+        write_atomically(timings, bytes(config.get_timing_cache().serialize()))
+    return bytes(plan)
+
+
+def _optimization_profile(builder: Any, graph: Graph, inputs: list[Any], profile: Profile) -> Any:
+    result = builder.create_optimization_profile()
+    for tensor in inputs:
+        if tensor.is_shape_tensor:
+            if tensor.name not in profile.values:
+                raise UnsupportedError(f"TensorRT takes port {tensor.name!r} for a shape, which has to be @size")
+            result.set_shape_input(tensor.name, *profile.values[tensor.name])
+        else:
+            result.set_shape(tensor.name, *profile.shapes(graph.inputs[tensor.name]))
+    return result
+
+
+def check_elements(network: Any, graph: Graph, profile: Profile) -> None:
+    """Refuse a network of which a tensor would be too large at the profile's most: TensorRT itself derives the shapes
+    of all tensors once those of the inputs are fixed. Those that hang on an input's values are smaller than what they
+    are cut from."""
+    inputs = [network.get_input(number) for number in range(network.num_inputs)]
+    free = [tuple(tensor.shape) for tensor in inputs]
+    for tensor in inputs:
+        tensor.shape = profile.shapes(graph.inputs[tensor.name])[2]
+    most = max(_elements(tensor) for tensor in _tensors(network))
+    for tensor, shape in zip(inputs, free, strict=True):
+        tensor.shape = shape
+    if most > MAX_ELEMENTS:
+        raise LimitError(
+            f"a tensor of {most} elements, more than the {MAX_ELEMENTS} that TensorRT can count: build for a smaller "
+            "--max-shapes or --batch"
+        )
+
+
+def _tensors(network: Any) -> list[Any]:
+    inputs = [network.get_input(number) for number in range(network.num_inputs)]
+    layers = (network.get_layer(number) for number in range(network.num_layers))
+    return [*inputs, *(layer.get_output(number) for layer in layers for number in range(layer.num_outputs))]
+
+
+def _elements(tensor: Any) -> int:
+    extents = list(tensor.shape)
+    return 0 if any(extent < 0 for extent in extents) else math.prod(extents)

@@ -1,0 +1,367 @@
+"""TensorRT: every shipped graph is parsed and built by the real builder, ahead of time and without a GPU.
+
+Running a plan needs a GPU. Here a stand-in for the library's engine and context, which reads and writes at addresses
+that it is given, shows that shapes, addresses and outputs reach each other.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+import nicrt
+from nicrt.runtime.backends import GraphSet, tensorrt_library
+from nicrt.runtime.backends.accuracy import check_accuracy, sample_inputs
+from nicrt.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from nicrt.runtime.backends.onnxruntime_tensorrt import OnnxRuntimeTensorRt, profile_options
+from nicrt.runtime.backends.tensorrt import Plan, Plans
+from nicrt.runtime.backends.tensorrt_build import build_plan, key_of
+from nicrt.runtime.backends.tensorrt_library import library
+from nicrt.runtime.backends.tensorrt_plans import MAGIC, Key, find_plans, has_plans, read_plan, write_plan
+from nicrt.runtime.bundle import Bundle
+from nicrt.runtime.cli import main
+from nicrt.runtime.errors import InternalError, LimitError, UnsupportedError
+from nicrt.runtime.manifest import Graph
+from nicrt.runtime.profiles import Pictures, Profile, profiles
+
+ENGINES = Path(__file__).resolve().parent.parent / "engines"
+BUNDLES = sorted(file.parent.name for file in ENGINES.glob("*/manifest.json"))
+GRAPHS = [(name, graph) for name in BUNDLES for graph in Bundle.open(ENGINES / name).manifest.graphs]
+SMALL = Pictures((1, 1), (256, 256), (512, 512), batch=2)
+KEY = Key(graph="a" * 64, library="tensorrt 1", target="a GPU", tf32=False)
+PROFILE = Profile({"h": (1, 2, 3)})
+
+
+@pytest.fixture(scope="module")
+def used() -> tensorrt_library.Library:
+    try:
+        return library()
+    except UnsupportedError as error:
+        pytest.skip(str(error))
+
+
+def _opened(bundle: str, name: str) -> tuple[Graph, bytes, Profile]:
+    opened = Bundle.open(ENGINES / bundle)
+    return opened.manifest.graphs[name], opened.graph_bytes(name), profiles(opened.manifest, SMALL, encoding=True)[name]
+
+
+@pytest.mark.parametrize(("bundle", "name"), GRAPHS)
+def test_every_shipped_graph_builds(used: tensorrt_library.Library, bundle: str, name: str) -> None:
+    graph, data, profile = _opened(bundle, name)
+    if not used.ahead_of_time and tensorrt_library.gpu_name() is None:
+        pytest.skip("`tensorrt` builds on a GPU only")
+    assert len(build_plan(graph, data, profile, used)) > 10_000
+
+
+def test_exact_graphs_are_built_without_tf32(used: tensorrt_library.Library) -> None:
+    graph, data, profile = _opened("shallow", "hyper")
+    flags: list[bool] = []
+
+    class Module:
+        """The library, which notes the TF32 flag of every build."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(used.module, name)
+
+        @staticmethod
+        def Builder(log: Any) -> Any:  # noqa: N802
+            builder = used.module.Builder(log)
+
+            class Noting:
+                def __getattr__(self, name: str) -> Any:
+                    return getattr(builder, name)
+
+                def build_serialized_network(self, network: Any, config: Any) -> Any:
+                    flags.append(config.get_flag(used.module.BuilderFlag.TF32))
+                    return b"plan"
+
+            return Noting()
+
+    noting = tensorrt_library.Library.__new__(tensorrt_library.Library)
+    noting.__dict__.update(used.__dict__, module=Module())
+    for exact in (True, False):
+        build_plan(msgspec.structs.replace(graph, exact=exact), data, profile, noting)
+        assert key_of(msgspec.structs.replace(graph, exact=exact), used).tf32 is not exact
+    assert flags == [False, True]
+
+
+def test_a_tensor_that_cannot_be_counted_is_refused(used: tensorrt_library.Library) -> None:
+    """Ports are small enough: it is a layer within that grows beyond 2^31 elements."""
+    graph, data, profile = _opened("flow", "level0")
+    symbols = {**profile.symbols, "n": (1, 1, 1), "h": (1, 1, 1500), "w": (1, 1, 1500)}
+    with pytest.raises(LimitError, match=r"max-shapes"):
+        build_plan(graph, data, Profile(symbols), used)
+
+
+def test_a_broken_model_is_refused_with_a_reason(used: tensorrt_library.Library) -> None:
+    graph, data, profile = _opened("slim", "fill_y1")
+    with pytest.raises(UnsupportedError, match="cannot parse"):
+        build_plan(graph, b"nonsense", profile, used)
+    with pytest.raises(UnsupportedError, match="ports"):
+        build_plan(msgspec.structs.replace(graph, outputs={}), data, profile, used)
+
+
+@pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX:DeprecationWarning")  # where it is a no-op
+def test_timings_are_kept(used: tensorrt_library.Library, tmp_path: Path) -> None:
+    graph, data, profile = _opened("slim", "fill_y1")
+    for _ in range(2):
+        build_plan(graph, data, profile, used, tmp_path / "timings")
+    assert [file.name for file in tmp_path.iterdir()] == ["timings"]
+
+
+def test_the_command_builds_and_reports(
+    used: tensorrt_library.Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["build", str(ENGINES / "shallow"), "-o", str(tmp_path), "--max-shapes", "640x320", "--batch", "2"]
+    assert main([*arguments, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["usual"], result["largest"], result["library"]) == ("640x320", "640x320", str(used))
+    assert [row["graph"] for row in result["graphs"]] == ["hyper", "synthesis"]
+    files = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
+    assert all(files[row["file"]] > row["plan_bytes"] > 1e6 for row in result["graphs"])
+    graph = Bundle.open(ENGINES / "shallow").manifest.graphs["synthesis"]
+    ((path, profile),) = find_plans(tmp_path, "synthesis", key_of(graph, used))
+    assert profile.symbols == {"n": (1, 2, 2), "h": (4, 20, 20), "w": (4, 40, 40)}
+    assert len(read_plan(path, key_of(graph, used))) == result["graphs"][1]["plan_bytes"]
+    assert main([*arguments, "--encoder"]) == 0
+    assert "4 plans in" in capsys.readouterr().out
+    assert len(list(tmp_path.iterdir())) == 4  # the same names as before
+
+
+@pytest.mark.parametrize("flag", ["--max-shapes=8", "--batch=0", "--backend=abacus"])
+def test_the_command_refuses_what_it_cannot_read(flag: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["build", "shallow", flag])
+    assert ended.value.code == 2
+
+
+def test_a_plan_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    path = write_plan(tmp_path, "synthesis", KEY, PROFILE, b"\nplan\n")
+    assert list(find_plans(tmp_path, "synthesis", KEY)) == [(path, PROFILE)]
+    assert read_plan(path, KEY) == b"\nplan\n"
+    assert has_plans(tmp_path, {KEY.graph}) and not has_plans(tmp_path, {"b" * 64})
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("field", Key.__struct_fields__)
+def test_a_stale_plan_is_never_loaded(tmp_path: Path, field: str) -> None:
+    path = write_plan(tmp_path, "synthesis", KEY, PROFILE, b"plan")
+    other = msgspec.structs.replace(KEY, **{field: True if field == "tf32" else "another"})
+    with pytest.raises(UnsupportedError, match=rf"another {field}.*nicrt build"):
+        list(find_plans(tmp_path, "synthesis", other))
+    with pytest.raises(UnsupportedError, match=rf"stale.*{field}"):
+        read_plan(path, other)
+
+
+@pytest.mark.parametrize("damage", ["byte", "end", "magic", "header", "more"])
+def test_a_damaged_plan_is_refused(tmp_path: Path, damage: str) -> None:
+    path = write_plan(tmp_path, "synthesis", KEY, PROFILE, b"plan" * 100)
+    data = path.read_bytes()
+    path.write_bytes(
+        {
+            "byte": data[:-5] + b"x" + data[-4:],
+            "end": data[:-1],
+            "magic": data[1:],
+            "header": data.replace(b'"tf32":false', b'"tf32":0'),
+            "more": data + b"x",
+        }[damage]
+    )
+    assert path.read_bytes() != data and data.startswith(MAGIC)
+    with pytest.raises(UnsupportedError, match=r"not (the plan|a plan)"):
+        read_plan(path, KEY)
+
+
+def test_without_plans_the_reason_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=r"no plan is built for it: nicrt build"):
+        list(find_plans(tmp_path / "nothing", "synthesis", KEY))
+
+
+def test_without_a_gpu_auto_passes_on_and_an_explicit_wish_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorrt_library, "gpu_name", lambda: None)
+    monkeypatch.setenv("NICRT_PLANS", str(tmp_path))
+    bundle = Bundle.open(ENGINES / "shallow")
+    graph = bundle.manifest.graphs["synthesis"]
+    write_plan(tmp_path, "synthesis", msgspec.structs.replace(KEY, graph=graph.sha256), PROFILE, b"plan")
+    graphs = GraphSet.open(bundle, "auto", 1)
+    graphs.get("synthesis")
+    assert graphs.report()["synthesis"] in ("native", "onnxruntime") and not graphs.refusals
+    with pytest.raises(UnsupportedError, match=r"GPU|not installed"):
+        nicrt.load("shallow", backend="tensorrt")
+
+
+@pytest.mark.parametrize(("gpu", "fits"), [("NVIDIA L4 (sm_89)", True), ("NVIDIA H200 (sm_90)", False)])
+def test_tensorrt_rtx_knows_its_gpus(
+    used: tensorrt_library.Library, monkeypatch: pytest.MonkeyPatch, gpu: str, fits: bool
+) -> None:
+    if not used.ahead_of_time:
+        pytest.skip("of tensorrt_rtx")
+    monkeypatch.setattr(tensorrt_library, "gpu_name", lambda: gpu)
+    if fits:
+        assert tensorrt_library.usable_gpu(used) == gpu
+    else:
+        with pytest.raises(UnsupportedError, match="sm_89"):
+            tensorrt_library.usable_gpu(used)
+
+
+class _Buffer:
+    """A tensor in host memory, with the interface of one on the device."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: str, stream: object) -> None:
+        self.array, self.shape = np.zeros(shape, dtype), shape
+        self.pointer = self.array.ctypes.data
+
+    def upload(self, array: np.ndarray) -> None:
+        self.array[...] = array
+
+    def download(self) -> np.ndarray:
+        return self.array.copy()
+
+
+class _Stream:
+    handle = 7
+
+
+class _Device:
+    Buffer, Stream = _Buffer, _Stream
+
+
+@dataclass
+class _Engine:
+    """An engine whose plan is an ONNX graph; its context computes with ONNX Runtime at the addresses it is told."""
+
+    graph: Graph
+    data: bytes
+
+    def is_shape_inference_io(self, name: str) -> bool:
+        return name == "size" and "picture" in self.graph.outputs and "rows" not in self.graph.inputs
+
+    def create_execution_context(self) -> _Context:
+        return _Context(self)
+
+
+class _Context:
+    def __init__(self, engine: _Engine) -> None:
+        self.engine, self.shapes, self.addresses = engine, dict[str, tuple[int, ...]](), dict[str, int]()
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        assert not self.engine.is_shape_inference_io(name)
+        self.shapes[name] = shape
+        return True
+
+    def set_tensor_address(self, name: str, pointer: int) -> bool:
+        self.addresses[name] = pointer
+        return pointer != 0
+
+    def infer_shapes(self) -> list[str]:
+        return [name for name in self.engine.graph.inputs if name not in self.addresses]
+
+    def _results(self) -> dict[str, np.ndarray]:
+        graph = self.engine.graph
+        shapes = {name: self.shapes.get(name, tuple(port.dims)) for name, port in graph.inputs.items()}
+        inputs = {n: self._at(n, graph.inputs[n].dtype, shape).copy() for n, shape in shapes.items()}
+        outputs = list(graph.outputs)
+        executable = OnnxRuntimeCpu(1).load(graph, self.engine.data)
+        return dict(zip(outputs, executable.run(inputs, outputs), strict=True))
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return self._results()[name].shape
+
+    def execute_async_v3(self, stream: int) -> bool:
+        assert stream == _Stream.handle
+        for name, result in self._results().items():
+            self._at(name, str(result.dtype), result.shape)[...] = result
+        return True
+
+    def _at(self, name: str, dtype: str, shape: tuple[Any, ...]) -> np.ndarray:
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        memory = (ctypes.c_char * size).from_address(self.addresses[name])
+        return np.frombuffer(memory, dtype).reshape(shape)
+
+
+@pytest.mark.parametrize(("bundle", "name"), [("shallow", "synthesis"), ("flow", "spread2"), ("compass", "crop")])
+def test_a_run_reaches_the_device_and_comes_back(bundle: str, name: str) -> None:
+    graph, data, profile = _opened(bundle, name)
+    assert all(isinstance(p.dims[0], str) or p.dims[0] < 9 for p in graph.inputs.values())
+    plan = Plan(graph, profile, _Engine(graph, data), _Device, _Stream())
+    plans = Plans([plan], lambda: "no reason given")
+    inputs = sample_inputs(graph, {s: low + 1 for s, (low, _, _) in profile.symbols.items()})
+    outputs = list(graph.outputs)[::-1]
+    expected = OnnxRuntimeCpu(1).load(graph, data).run(inputs, outputs)
+    for got, wanted in zip(plans.run(inputs, outputs), expected, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    larger = sample_inputs(graph, {s: high + 1 for s, (_, _, high) in profile.symbols.items()})
+    with pytest.raises(LimitError, match=r"nicrt build with larger"):
+        plans.run(larger, outputs)
+
+
+def test_a_run_on_buffers_of_the_device() -> None:
+    graph, data, profile = _opened("flow", "spread2")
+    plans = Plans([Plan(graph, profile, _Engine(graph, data), _Device, _Stream())], lambda: "no reason given")
+    inputs = sample_inputs(graph, {s: low + 1 for s, (low, _, _) in profile.symbols.items()})
+    (expected,) = OnnxRuntimeCpu(1).load(graph, data).run(inputs, ["xb"])
+    buffers = {name: _Buffer(array.shape, str(array.dtype), None) for name, array in inputs.items()}
+    out = _Buffer(expected.shape, "uint8", None)
+    run = plans.bind(buffers, {"xb": out})  # of two outputs
+    assert plans.capturable and not out.array.any()
+    for name, array in inputs.items():
+        buffers[name].upload(array)
+    for _ in range(2):
+        out.array[...] = 0
+        run()
+        np.testing.assert_array_equal(out.array, expected)
+    with pytest.raises(InternalError, match=r"not .*no reason given"):
+        plans.bind(buffers, {"xb": _Buffer((1, 2), "uint8", None)})()
+
+
+def test_shapes_cannot_be_read_from_the_device() -> None:
+    graph, data, profile = _opened("compass", "crop")
+    plans = Plans([Plan(graph, profile, _Engine(graph, data), _Device, _Stream())], lambda: "")
+    inputs = sample_inputs(graph, {s: low for s, (low, _, _) in profile.symbols.items()})
+    assert not plans.capturable
+    with pytest.raises(InternalError, match="size from host memory"):
+        plans.bind({name: _Buffer(array.shape, str(array.dtype), None) for name, array in inputs.items()}, {})
+
+
+def test_the_gate_lets_rounding_pass_and_stops_more() -> None:
+    graph, data, _ = _opened("shallow", "synthesis")
+    reference = OnnxRuntimeCpu(1).load(graph, data)
+
+    class Off:
+        def __init__(self, by: int) -> None:
+            self.by = by
+
+        def run(self, inputs: Any, outputs: list[str]) -> list[np.ndarray]:
+            (picture,) = reference.run(inputs, outputs)
+            return [np.clip(picture.astype(int) + self.by, 0, 255).astype(np.uint8)]
+
+    sizes = {"n": 2, "h": 4, "w": 4}
+    assert [check_accuracy(graph, Off(by), reference, sizes) for by in (0, 1)] == [0, 1]
+    with pytest.raises(UnsupportedError, match="off by 2"):
+        check_accuracy(graph, Off(2), reference, sizes)
+
+
+def test_options_of_onnx_runtimes_own_provider() -> None:
+    graph, _, profile = _opened("compass", "crop")
+    assert profile_options(graph, profile) == {
+        "trt_profile_min_shapes": "x:1x3x64x64,size:1x1",
+        "trt_profile_opt_shapes": "x:2x3x256x256,size:256x256",
+        "trt_profile_max_shapes": "x:2x3x512x512,size:512x512",
+    }
+
+
+def test_onnx_runtime_without_the_provider_says_so() -> None:
+    import onnxruntime
+
+    if "TensorrtExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has it")
+    with pytest.raises(UnsupportedError, match="TensorrtExecutionProvider"):
+        OnnxRuntimeTensorRt(1, {})
