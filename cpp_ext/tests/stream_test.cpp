@@ -198,12 +198,17 @@ void layouts() {
     };
     using Layout = std::pair<unsigned, std::size_t>;
     CHECK(layout(1, kCompactSymbolsPerLane) == Layout(1, 1));
-    CHECK(layout(511, 512) == Layout(1, 1));
-    CHECK(layout(1791, 512) == Layout(1, 1));
-    CHECK(layout(1792, 512) == Layout(4, 1));  // 3.5 lanes round up
-    CHECK(layout(8 * 512, 512) == Layout(8, 1));
-    CHECK(layout(31 * 512, 512) == Layout(8, 1));
-    CHECK(layout(32 * 512, 512) == Layout(32, 1));
+    const auto balanced = kBalancedSymbolsPerLane, parallel = kParallelSymbolsPerLane;
+    CHECK(layout(7 * balanced / 2 - 1, balanced) == Layout(1, 1));
+    CHECK(layout(7 * balanced / 2, balanced) == Layout(4, 1));  // 3.5 lanes round up
+    CHECK(layout(8 * balanced, balanced) == Layout(8, 1));
+    CHECK(layout(31 * balanced, balanced) == Layout(8, 1));
+    CHECK(layout(32 * balanced, balanced) == Layout(32, 1));
+    CHECK(layout(511, parallel) == Layout(1, 1));
+    CHECK(layout(2 * parallel, parallel) == Layout(4, 1));  // for GPUs rather twice the lanes than half of them
+    CHECK(layout(4 * parallel, parallel) == Layout(8, 1));
+    CHECK(layout(15 * parallel, parallel) == Layout(8, 1));
+    CHECK(layout(16 * parallel, parallel) == Layout(32, 1));
     CHECK(layout(63 * 512, 512) == Layout(32, 1));
     CHECK(layout(64 * 512, 512) == Layout(32, 2));
     CHECK(layout(320, 1) == Layout(32, 10));

@@ -36,7 +36,7 @@ inline constexpr unsigned kMaxThreads = 1024;
 /// Coded symbols per lane that encoders aim at: fewer lanes cost fewer bytes, more lanes decode faster.
 inline constexpr std::uint32_t kCompactSymbolsPerLane = 16384;
 inline constexpr std::uint32_t kBalancedSymbolsPerLane = 2048;
-inline constexpr std::uint32_t kParallelSymbolsPerLane = 512;
+inline constexpr std::uint32_t kParallelSymbolsPerLane = 512;  ///< or fewer: rather up to twice the lanes
 inline constexpr std::uint32_t kMaxSymbolsPerLane = 1u << 20;  // keeps every segment far below 4 GB
 
 struct EncodedStream {

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .runtime.codec import decode as decode
     from .runtime.codec import load as load
     from .runtime.codec import load_for as load_for
+    from .runtime.device.decoder import DeviceDecoder as DeviceDecoder
+    from .runtime.device.picture import DevicePicture as DevicePicture
     from .runtime.errors import CorruptError as CorruptError
     from .runtime.errors import ImageError as ImageError
     from .runtime.errors import InternalError as InternalError
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 _HOME = {
     "backend_names": "backends",
     "Codec": "codec",
+    "DeviceDecoder": "device.decoder",
+    "DevicePicture": "device.picture",
     "FileInfo": "fileinfo",
     "PictureIdWarning": "codec",
     "decode": "codec",
@@ -52,8 +56,8 @@ _HOME = {
 }
 
 __all__ = [  # noqa: RUF022 - the order in which a reader needs them
-    "load", "load_for", "decode", "info", "Codec", "FileInfo", "Limits", "backend_names", "PictureIdWarning",
-    "NicrtError", "TruncatedError", "CorruptError", "UnsupportedError", "LimitError", "WrongBundleError", "ImageError",
+    "load", "load_for", "decode", "info", "Codec", "DeviceDecoder", "DevicePicture", "FileInfo", "Limits", "backend_names",
+    "PictureIdWarning",    "NicrtError", "TruncatedError", "CorruptError", "UnsupportedError", "LimitError", "WrongBundleError", "ImageError",
     "InternalError",
 ]  # fmt: skip
 

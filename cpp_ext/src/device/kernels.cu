@@ -1,0 +1,2 @@
+// The kernels, compiled by nvcc.
+#include "kernels.cpp"
