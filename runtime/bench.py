@@ -1,6 +1,7 @@
 """Decode latency, measured: per step and whole, percentiles over repeats, with what ran and where.
 
 Figures are of `Codec.decode`: bytes in memory to RGB in memory. Each run has a warm-up; cold start is a whole process.
+With a device for a backend they are of `DeviceDecoder`: bytes in the host's memory to RGB in the device's.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import numpy as np
 
 from nicrt import _core
 
+from .backends import AUTO
 from .codec import Codec, Pixels, load, load_for
-from .fileinfo import info
+from .fileinfo import FileInfo, info
 from .limits import cpu_count
 
 PERCENTILES = (50, 90, 99)
@@ -39,7 +41,8 @@ except OSError:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 sys.exit(code)
 """
-LIBRARIES = ("numpy", "onnxruntime", "pillow", "compressai", "torch")
+LIBRARIES = ("numpy", "onnxruntime", "onnxruntime-gpu", "pillow", "compressai", "torch")
+DEVICES = ("cuda", "host")
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,43 @@ def measure(case: Case, *, repeat: int, batch: int, threads: int) -> dict[str, A
             steps.setdefault(name, []).append(seconds)
     megapixels = facts.width * facts.height / 1e6
     result = {
+        **_facts(case, facts, threads=threads, repeat=repeat),
+        "backends": case.codec.backends,
+        "whole": percentiles(whole),
+        "steps": {name: percentiles(seconds) for name, seconds in steps.items()},
+        "megapixels_per_second": round(megapixels / float(np.median(whole)), 2),
+        "cold_start": cold_start(case.data),
+    }
+    if batch > 1:
+        result["batch"] = measure_batch(case, batch, megapixels)
+    return result
+
+
+def measure_on_device(case: Case, device: str, *, repeat: int, batch: int, threads: int) -> dict[str, Any]:
+    """The same of one case on a device: "cuda", "cuda:N" or "host"."""
+    from .device import measure as device_measure
+    from .device.decoder import DeviceDecoder
+
+    facts = info(case.data)
+    pixels = facts.width * facts.height
+    decoder = DeviceDecoder(case.codec, device, threads=threads)
+    whole = device_measure.latencies(decoder, [case.data], repeat)
+    steps = device_measure.steps(decoder, [case.data], repeat)
+    result = {
+        **_facts(case, facts, threads=threads, repeat=repeat),
+        "backends": decoder.backends,
+        "whole": percentiles(whole),
+        "steps": {name: percentiles(seconds) for name, seconds in steps.items()},
+        "megapixels_per_second": round(pixels / 1e6 / float(np.median(whole)), 2),
+    }
+    if batch > 1:
+        result["batch"] = device_measure.throughput(decoder, [case.data] * batch, repeat, pixels)
+    result["device"] = device_measure.ran_on(decoder)
+    return result
+
+
+def _facts(case: Case, facts: FileInfo, *, threads: int, repeat: int) -> dict[str, Any]:
+    return {
         "name": case.name,
         "bundle": case.codec.name,
         "symbol_id": facts.symbol_id,
@@ -123,15 +163,7 @@ def measure(case: Case, *, repeat: int, batch: int, threads: int) -> dict[str, A
         "segments": facts.segments,
         "threads": threads,
         "repeat": repeat,
-        "backends": case.codec.backends,
-        "whole": percentiles(whole),
-        "steps": {name: percentiles(seconds) for name, seconds in steps.items()},
-        "megapixels_per_second": round(megapixels / float(np.median(whole)), 2),
-        "cold_start": cold_start(case.data),
     }
-    if batch > 1:
-        result["batch"] = measure_batch(case, batch, megapixels)
-    return result
 
 
 def measure_batch(case: Case, batch: int, megapixels: float) -> dict[str, float]:
@@ -276,12 +308,18 @@ def run(
     quality: float,
     lanes: str,
 ) -> dict[str, Any]:
-    """Measure all targets (bundles or files), then the peers on the first case's picture."""
-    cases = cases_of(targets, sizes, threads=threads, backend=backend, quality=quality, lanes=lanes)
-    runs = [measure(case, repeat=repeat, batch=batch, threads=threads) for case in cases]
+    """Measure all targets (bundles or files), then on the CPU the peers on the first case's picture."""
+    on_device = backend.partition(":")[0] in DEVICES
+    cases = cases_of(
+        targets, sizes, threads=threads, backend=AUTO if on_device else backend, quality=quality, lanes=lanes
+    )
+    if on_device:
+        runs = [measure_on_device(case, backend, repeat=repeat, batch=batch, threads=threads) for case in cases]
+    else:
+        runs = [measure(case, repeat=repeat, batch=batch, threads=threads) for case in cases]
     first = cases[0]
     return {
         "machine": machine(),
         "runs": runs,
-        "peers": peers(first.codec.decode(first.data), len(first.data), repeat),
+        "peers": [] if on_device else peers(first.codec.decode(first.data), len(first.data), repeat),
     }

@@ -6,9 +6,10 @@ import os
 import threading
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
@@ -26,7 +27,7 @@ from .iterative import Edit, Goal, Point, check_request, edited_symbols, normali
 from .limits import DEFAULT_LIMITS, MAX_WORKERS, Limits, cpu_count
 from .manifest import Variant
 from .pictures import Rgb, from_array, resize
-from .plan import Parameters, check_parameters, estimated_bytes, rounds
+from .plan import Parameters, Round, check_parameters, estimated_bytes, rounds
 from .target import at_target, mean_squared_error
 from .windows import Rect
 
@@ -40,6 +41,16 @@ SINGLE_PASS_EFFORT = 6  # above it, encoding iterates
 
 class PictureIdWarning(UserWarning):
     """The file's float graphs are not the bundle's: the symbols are right, pixels may differ slightly."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file and what to decode of it: `rounds` are those to run, the last of them to show."""
+
+    file: _core.File
+    variant: str
+    parameters: dict[str, list[int]]
+    rounds: list[Round]
 
 
 @contextmanager
@@ -266,6 +277,39 @@ class Codec:
         trace: Trace | None = None,
     ) -> Pixels | None:
         start = perf_counter()
+        opened = self.opened(data, stage=stage, partial=partial, strict=strict and pixels, pixels=pixels)
+        rect = None if region is None else _rect(region, opened.rounds[-1].size)
+        with _memory_as_limit():
+            interpreter = self._interpreter(opened.variant)
+            if trace is not None:
+                trace("parse", perf_counter() - start)
+            shown = interpreter.decode(
+                opened.file,
+                data,
+                opened.parameters,
+                stages=len(opened.rounds),
+                pixels=pixels,
+                region=rect,
+                watch=watch,
+                trace=trace,
+            )
+        if strict and self._graphs.refusals:
+            graph, reasons = next(iter(self._graphs.refusals.items()))
+            raise UnsupportedError(f"graph {graph!r} fell back to another backend: {reasons[0]}")
+        return shown
+
+    def opened(
+        self,
+        data: Buffer,
+        *,
+        stage: int | None = None,
+        partial: bool = False,
+        strict: bool = False,
+        pixels: bool = True,
+    ) -> Opened:
+        """Header and parameters of a file, held against the bundle and the limits: what decoding it will run. Raises as
+        `decode` does.
+        """
         file = parse(data, self._limits)
         name, values = self._parameters_of(file)
         variant = self._bundle.manifest.variants[name]
@@ -274,20 +318,9 @@ class Codec:
         items = list(rounds(variant.program, values, (file.height, file.width)))
         if len(items) != len(file.stages):
             raise CorruptError(f"the file has {len(file.stages)} stages, its program {len(items)}")
-        rect = None if region is None else _rect(region, items[stages - 1].size)
         if pixels:
             self._check_picture_id(file, variant, strict)
-        with _memory_as_limit():
-            interpreter = self._interpreter(name)
-            if trace is not None:
-                trace("parse", perf_counter() - start)
-            shown = interpreter.decode(
-                file, data, values, stages=stages, pixels=pixels, region=rect, watch=watch, trace=trace
-            )
-        if strict and self._graphs.refusals:
-            graph, reasons = next(iter(self._graphs.refusals.items()))
-            raise UnsupportedError(f"graph {graph!r} fell back to another backend: {reasons[0]}")
-        return shown
+        return Opened(file, name, values, items[:stages])
 
     def _stage_for(self, file: _core.File, scale: float) -> tuple[int, tuple[int, int]]:
         """The lowest stage (from 1) that is not smaller than `scale` of the picture, and that size (height, width)."""
@@ -307,7 +340,7 @@ class Codec:
         )
         if strict:
             raise WrongBundleError(message)
-        warnings.warn(message, PictureIdWarning, stacklevel=4)
+        warnings.warn(message, PictureIdWarning, stacklevel=5)
 
     def _interpreter(self, variant: str) -> Interpreter:
         with self._lock:
@@ -341,12 +374,15 @@ class Codec:
                 f"the picture has {size[1]} x {size[0]} pixels, more than the limit of {self._limits.pixels} "
                 "(--max-pixels, Limits.pixels)"
             )
-        needed = estimated_bytes(
-            variant.program,
-            self._bundle.manifest.graphs,
-            rounds(variant.program, values, size),
-            encoding=encoding,
-        )
+
+        def estimate(workspace: Callable[[str], float] | None) -> int:
+            plan = rounds(variant.program, values, size)
+            graphs = self._bundle.manifest.graphs
+            return estimated_bytes(variant.program, graphs, plan, encoding=encoding, workspace=workspace)
+
+        needed = estimate(None)
+        if needed > self._limits.memory_bytes:
+            needed = estimate(self._graphs.workspace)  # backends may need less; asking loads their graphs
         if needed > self._limits.memory_bytes:
             raise LimitError(
                 f"the picture needs about {needed >> 20} MiB, more than the limit of "

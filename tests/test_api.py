@@ -18,9 +18,9 @@ from nicrt.runtime.evaluate import psnr
 
 def test_exported_names_are_locked() -> None:
     assert set(nicrt.__all__) == {
-        "load", "load_for", "decode", "info", "Codec", "FileInfo", "Limits", "backend_names", "PictureIdWarning",
-        "NicrtError", "TruncatedError", "CorruptError", "UnsupportedError", "LimitError", "WrongBundleError",
-        "ImageError", "InternalError",
+        "load", "load_for", "decode", "info", "Codec", "DeviceDecoder", "DevicePicture", "FileInfo", "Limits",
+        "backend_names", "PictureIdWarning", "NicrtError", "TruncatedError", "CorruptError", "UnsupportedError",
+        "LimitError", "WrongBundleError", "ImageError", "InternalError",
     }  # fmt: skip
     for name in nicrt.__all__:
         assert getattr(nicrt, name).__doc__, f"{name} has no docstring"

@@ -72,9 +72,19 @@ def _print_table(result: dict[str, Any]) -> None:
         columns = " ".join(f"{times[key]:9.3f}" for key in ("p50_ms", "p90_ms", "p99_ms", "max_ms"))
         print(f"{name:{width}}  {columns} {'' if speed is None else f'{speed:8.1f}'}")
     for entry in result["runs"]:
-        cold, batch = entry["cold_start"], entry.get("batch")
-        text = f"{entry['name']}: as a process {cold['p50_ms']} ms, peak memory {cold['peak_rss_mib']} MiB"
-        print(text + (f", {batch['files']} files: {batch['megapixels_per_second']} MP/s" if batch else ""))
+        facts = [_place(entry)]
+        if "batch" in entry:
+            facts.append(f"{entry['batch']['files']} files: {entry['batch']['megapixels_per_second']} MP/s")
+        print(f"{entry['name']}: {', '.join(facts)}")
+
+
+def _place(entry: dict[str, Any]) -> str:
+    """Where a run was: on a device, or on the CPU with what its whole process takes."""
+    if "device" in entry:
+        replayed = ", ".join(dict.fromkeys(plan["captured"] for plan in entry["device"]["plans"]))
+        return f"on {entry['device']['name']}, replayed {replayed}"
+    cold = entry["cold_start"]
+    return f"as a process {cold['p50_ms']} ms, peak memory {cold['peak_rss_mib']} MiB"
 
 
 def _print_comparison(before: dict[str, Any], after: dict[str, Any]) -> None:

@@ -1,0 +1,124 @@
+"""Latency, throughput and the entropy kernels of decoding on a device: python benchmarks/gpu_figures.py -o FILE.json
+
+The shallow codec with `--lanes parallel`, bytes of files in the host's memory to RGB in the device's. Latency of one
+file at a time, with and without replay of captured graphs and with TF32 in float graphs; batches, by one thread and by
+two with a decoder each; and every step's own time on the device, by events. FILE.json is written anew after each
+figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import nicrt
+from nicrt.runtime.bench import machine, percentiles, photograph
+from nicrt.runtime.device import measure
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURE = ROOT / "tests" / "golden" / "parrots.nic"  # a Kodak picture
+SIZES = {"kodak": (768, 512), "1080p": (1920, 1080)}
+BATCHES = {"kodak": (1, 2, 4, 8, 16, 32, 64), "1080p": (1, 2, 4, 8, 16)}
+QUALITY = 50
+LIMITS = nicrt.Limits(memory_bytes=100 << 30)
+WAYS: dict[str, dict[str, Any]] = {"replayed": {}, "launched": {"capture": False}, "tf32": {"tf32": True}}
+
+
+def pictures(quick: bool) -> dict[str, np.ndarray]:
+    kodak = nicrt.decode(PICTURE.read_bytes())
+    if quick:
+        return {"kodak": kodak[:128, :192]}
+    return {"kodak": kodak, "1080p": photograph(*SIZES["1080p"])}
+
+
+def latency(codec: nicrt.Codec, device: str, data: bytes, repeat: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    for way, options in WAYS.items():
+        decoder = nicrt.DeviceDecoder(codec, device, limits=LIMITS, **options)
+        found = percentiles(measure.latencies(decoder, [data], repeat))
+        yield way, {**found, **measure.ran_on(decoder), "backends": decoder.backends}
+
+
+def throughput(codec: nicrt.Codec, device: str, data: bytes, batch: int, repeat: int, threads: int) -> dict[str, Any]:
+    """GP/s of `threads` decoders side by side, each batch after batch."""
+    decoders = [nicrt.DeviceDecoder(codec, device, limits=LIMITS) for _ in range(threads)]
+    files = [data] * batch
+    for decoder in decoders:
+        measure.latencies(decoder, files, 1)
+    start = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        every = list(pool.map(lambda decoder: measure.latencies(decoder, files, repeat), decoders))
+    seconds = time.perf_counter() - start
+    info = nicrt.info(data)
+    done = threads * (repeat + measure.WARM_UP) * batch * info.width * info.height
+    return {
+        "batch": batch,
+        "threads": threads,
+        "p50_ms": percentiles([second for one in every for second in one])["p50_ms"],
+        "gigapixels_per_second": round(done / seconds / 1e9, 4),
+    }
+
+
+def steps(codec: nicrt.Codec, device: str, files: Sequence[bytes], repeat: int) -> dict[str, Any]:
+    """Milliseconds of each step, and of the entropy steps the symbols (coded or not) per second."""
+    decoder = nicrt.DeviceDecoder(codec, device, limits=LIMITS)
+    decoder.decode_batch(files)
+    found: dict[str, Any] = {n: percentiles(s) for n, s in measure.steps(decoder, files, repeat).items()}
+    for stream in decoder.streams(files):
+        entry = found[f"entropy {stream.name}"]
+        entry["places"] = stream.symbols.size
+        entry["not_zero"] = int(np.count_nonzero(stream.symbols))
+        entry["gigaplaces_per_second"] = round(stream.symbols.size / max(entry["p50_ms"], 1e-6) / 1e6, 3)
+    return {"batch": len(files), "steps": found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.json")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--bundle", default="shallow", help="another export of the shallow codec, by path")
+    parser.add_argument("--quick", action="store_true", help="a small picture, few repeats")
+    options = parser.parse_args()
+    repeat = 3 if options.quick else 200
+    codec = nicrt.load(options.bundle, threads=1)
+    result: dict[str, Any] = {"machine": machine(), "device": options.device, "lanes": "parallel", "quality": QUALITY}
+
+    def keep(*path: str, value: object) -> None:
+        place = result
+        for key in path[:-1]:
+            place = place.setdefault(key, {})
+        place[path[-1]] = value
+        options.output.write_text(json.dumps(result, indent=2) + "\n")
+        print(*path, json.dumps(value)[:300], flush=True)
+
+    files = {}
+    for name, picture in pictures(options.quick).items():
+        compact = codec.encode(picture, quality=QUALITY)
+        files[name] = codec.encode(picture, quality=QUALITY, lanes="parallel")
+        area = picture.shape[0] * picture.shape[1]
+        rates = {"bpp": 8 * len(files[name]) / area, "compact_bpp": 8 * len(compact) / area}
+        keep(name, "file", value={"height": picture.shape[0], "width": picture.shape[1], **rates})
+        for way, found in latency(codec, options.device, files[name], repeat):
+            keep(name, "latency", way, value=found)
+        keep(name, "steps", value=steps(codec, options.device, [files[name]], repeat))
+    for name, data in files.items():
+        most = 4 if options.quick else max(BATCHES[name])
+        rows: list[dict[str, Any]] = []
+        for threads in (1, 2):
+            for batch in (b for b in BATCHES[name] if b <= most):
+                try:
+                    rows.append(throughput(codec, options.device, data, batch, max(3, repeat // (4 * batch)), threads))
+                except nicrt.NicrtError as error:
+                    rows.append({"batch": batch, "threads": threads, "failed": str(error)})
+                keep(name, "throughput", value=rows)
+        keep(name, "steps of a batch", value=steps(codec, options.device, [data] * most, max(3, repeat // 20)))
+
+
+if __name__ == "__main__":
+    main()

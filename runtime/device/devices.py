@@ -1,0 +1,54 @@
+"""The device that a name means: an NVIDIA GPU, or the processor in its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from ..errors import UnsupportedError
+
+HOST, CUDA = "host", "cuda"
+
+
+@dataclass(frozen=True)
+class Device:
+    """module: nicrt._device_cuda or nicrt._device_host, which have the same names (and so no common type). index: of
+    the device among those of its kind.
+    """
+
+    module: Any
+    index: int
+
+    @property
+    def kind(self) -> str:
+        """HOST or CUDA."""
+        return str(self.module.kind)
+
+    @property
+    def name(self) -> str:
+        """As its maker calls it."""
+        return str(self.module.device_name(self.index))
+
+
+def open_device(name: str) -> Device:
+    """ "cuda", "cuda:1", or "host": this processor in the place of a GPU, for tests. Raises ValueError for another name
+    or a number that no GPU has, UnsupportedError when this build or this machine has no CUDA.
+    """
+    kind, colon, number = name.partition(":")
+    if kind not in (HOST, CUDA) or (colon and not number.isdecimal()):
+        raise ValueError(f"a device is 'cuda', 'cuda:N' or 'host', not {name!r}")
+    try:
+        module = import_module(f"nicrt._device_{kind}")
+    except ImportError as error:
+        raise UnsupportedError(
+            f"this build of nicrt cannot decode on {kind!r} ({error}); install it again where the CUDA toolkit's nvcc "
+            "is on the PATH"
+        ) from None
+    count = module.device_count()
+    if count == 0:
+        raise UnsupportedError("there is no NVIDIA GPU that can be used: look at what nvidia-smi says of the driver")
+    index = int(number or 0)
+    if index >= count:
+        raise ValueError(f"there is no device {name!r}: {kind} has {count}")
+    return Device(module, index)

@@ -1,0 +1,140 @@
+"""A layout that runs: batch after batch, by captured graphs where the device can replay them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from nicrt import _core
+
+from .. import fileinfo
+from ..errors import NicrtError
+from ..plan import Parameters
+from .layout import Layout, Step
+
+if TYPE_CHECKING:
+    from nicrt._device_host import Buffer, Event, Graph
+
+WARM_UP_RUNS = 2
+"""Before a capture: ONNX Runtime takes its memory in the first run, and lays it out anew in the second."""
+
+File = tuple[fileinfo.Buffer, Sequence[_core.Stream]]
+
+
+class Plan:
+    """Runs a layout's steps. Not for two threads at once.
+
+    capture: note the steps once and replay them; a replay that does not give the pixels of plain launches is thrown
+    away, and `captured` says so.
+    """
+
+    def __init__(self, layout: Layout, capture: bool) -> None:
+        self.layout = layout
+        self.captured = "not yet" if capture else "no: not asked for"
+        self._capture = capture
+        self._calls: list[Callable[[], None]] = [step.run for step in layout.steps]
+        self._graphs: list[Graph] = []
+
+    def load(self, files: Sequence[File], parameters: Parameters) -> None:
+        """Bring a batch to the device. Raises as StreamDecoder.set does, and CorruptError for parameters that an exact
+        graph is not exact for.
+        """
+        if parameters != self.layout.parameters:
+            self.layout.set_parameters(parameters)
+        for number, step in enumerate(self.layout.entropy):
+            step.decoder.set([(data, streams[number]) for data, streams in files])
+
+    def run(self) -> Buffer:
+        """Queue the decoding of the loaded batch. → the pictures, padded: uint8 [n, height, width, 3]."""
+        for call in self._calls:
+            call()
+        return self.layout.shown
+
+    def finish(self) -> None:
+        """Wait for the run; raises CorruptError where a stream was damaged."""
+        self.layout.stream.synchronize()
+        for step in self.layout.entropy:
+            step.decoder.check()
+        if self._capture:
+            self._capture = False
+            self._replace_by_graphs()
+
+    def trace(self) -> tuple[list[str], list[Event]]:
+        """Queue plain launches of the loaded batch with an event before the first step and after each; → the steps'
+        names, the events.
+        """
+        events = [self.layout.stream.record()]
+        for step in self.layout.steps:
+            step.run()
+            events.append(self.layout.stream.record())
+        return [step.name for step in self.layout.steps], events
+
+    def _replace_by_graphs(self) -> None:
+        """Capture what was just run, all of it or else the entropy steps, if the replay gives the same picture."""
+        for _ in range(WARM_UP_RUNS - 1):
+            self.run()
+        expected = self.layout.shown.download()
+        plain, reason = self._calls, "nothing can be captured"
+        for what, steps in (("all", _capturable), ("entropy", _is_entropy)):
+            try:
+                calls, graphs = self._captured(steps)
+                self._forget(~expected)
+                self._calls = calls
+                if graphs and np.array_equal(self.run().download(), expected):
+                    self.captured, self._graphs = f"{what}: {len(graphs)} graphs", graphs
+                    return
+                reason = "the replay gave another picture" if graphs else reason
+            except NicrtError as error:
+                reason = str(error)
+            self._calls = plain
+        self.captured = f"no: {reason}"
+        self.run()  # brings back what was overwritten
+        self.layout.stream.synchronize()
+
+    def _forget(self, other: npt.NDArray[np.uint8]) -> None:
+        """Overwrite what the steps have made, the picture with another one: what a replay leaves out shows then."""
+        for buffer in self.layout.made:
+            if buffer is not self.layout.shown:
+                buffer.upload(np.zeros(buffer.shape, buffer.dtype))
+        self.layout.shown.upload(other)
+
+    def _captured(self, belongs: Callable[[Step], bool]) -> tuple[list[Callable[[], None]], list[Graph]]:
+        """The steps' calls, with the captured graph in place of each row of steps that belong together."""
+        calls: list[Callable[[], None]] = []
+        graphs: list[Graph] = []
+        row: list[Step] = []
+        for step in [*self.layout.steps, None]:
+            if step is not None and belongs(step):
+                row.append(step)
+                continue
+            if row:
+                graphs.append(self._graph_of(row))
+                calls.append(graphs[-1].replay)
+                row = []
+            if step is not None:
+                calls.append(step.run)
+        return calls, graphs
+
+    def _graph_of(self, steps: Sequence[Step]) -> Graph:
+        stream = self.layout.stream
+        stream.begin_capture()
+        try:
+            for step in steps:
+                step.run()
+        except NicrtError:
+            with suppress(NicrtError):
+                stream.end_capture()  # a capture that failed must end before the stream can be used again
+            raise
+        return stream.end_capture()
+
+
+def _capturable(step: Step) -> bool:
+    return step.capturable
+
+
+def _is_entropy(step: Step) -> bool:
+    return step.capturable and step.name.startswith("entropy ")
