@@ -119,12 +119,56 @@ def large() -> str:
     return markdown(["picture", "ms per megapixel", "peak memory of the process, MiB"], rows)
 
 
+def deep_rows() -> dict[str, Any]:
+    """Decoder → what `deep_decoders.py` found, the widths of slim one by one."""
+    rows = load("deep_decoders.json")["rows"]
+    widths = rows.pop("slim")
+    return {**rows, **{f"slim {width}": row for width, row in widths.items()}}
+
+
+def goals() -> str:
+    """What the project wants to reach, and what the results say: the last column is above 1 where the goal is met."""
+    coder, bench, large_rows = load("entropy_coder.json"), load("bench.json"), load("large.json")["rows"]
+    lanes = {row["lanes"]: row for row in coder["rows"]}
+    cold = max(row["decode_msym_s"] for row in coder["cold"])
+    shallow = bench["runs"][0]
+    compressai = next(peer for peer in bench["peers"] if peer["name"].startswith("CompressAI"))
+    slower = large_rows[-1]["ms_per_megapixel"] / large_rows[0]["ms_per_megapixel"]
+    jobs = load("throughput.json")["rows"][0]["ratio"]
+    deep = {name: row["decode"]["pytorch / nicrt"]["wall"] for name, row in deep_rows().items()}
+    fastest = max(value for key, value in lanes[32].items() if key.startswith("decode_"))
+    scalar = max(value for row in lanes.values() for key, value in row.items() if key.startswith("decode_scalar"))
+    speed = shallow["megapixels_per_second"]
+    at_least = [  # what, goal, measured, unit
+        ("rANS decoding, 10 M symbols, one core", 1300, fastest, "Msym/s"),
+        ("the same, portable code", 350, scalar, "Msym/s"),
+        ("the same, AVX2", 1300, max(lanes[32][f"decode_avx2_{p}_msym_s"] for p in ("lookup", "search")), "Msym/s"),
+        ("rANS encoding", 600, lanes[32]["encode_msym_s"], "Msym/s"),
+        ("98 304 symbols, cold caches", 450, cold, "Msym/s"),
+        ("`shallow`, file to RGB, one core", 20, speed, "MP/s"),
+        ("`nicrt decode --jobs 2` against one job", 1.8, jobs, "times"),
+        *((f"`{name}`, PyTorch's time over ours", 2, ratio, "times") for name, ratio in deep.items()),
+    ]
+    at_most = [
+        ("rANS, bytes over the ideal", 0.1, max(row["over_ideal_percent"] for row in lanes.values()), "%"),
+        ("`nicrt decode` of a Kodak file, as a process", 350, shallow["cold_start"]["p50_ms"], "ms"),
+        ("100 MP: time per MP against 1 MP", 1.2, slower, "times"),
+        ("100 MP: peak memory of the process", 2048, large_rows[-1]["peak_rss_mib"], "MiB"),
+    ]
+    rows = [[what, f">= {goal} {unit}", f"{found:.4g}", f"{found / goal:.2f}"] for what, goal, found, unit in at_least]
+    rows += [[what, f"<= {goal} {unit}", f"{found:.4g}", f"{goal / found:.2f}"] for what, goal, found, unit in at_most]
+    ratio = speed / compressai["megapixels_per_second"]
+    rows.append([f"`shallow` against {compressai['name']} in one run", "", f"{ratio:.0f} times as fast", ""])
+    return markdown(["what", "goal", "measured", "ratio"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "shallow_kodak": shallow_kodak,
     "coder": coder,
     "families": families,
     "decode_steps": decode_steps,
     "large": large,
+    "goals": goals,
 }
 
 

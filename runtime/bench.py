@@ -7,7 +7,6 @@ With a device for a backend they are of `DeviceDecoder`: bytes in the host's mem
 from __future__ import annotations
 
 import io
-import os
 import platform
 import subprocess
 import sys
@@ -229,15 +228,16 @@ def _gpu() -> str | None:
         return None
 
 
-def peers(pixels: Pixels, size_bytes: int, repeat: int) -> list[dict[str, Any]]:
+def peers(pixels: Pixels, size_bytes: int, *, repeat: int, threads: int) -> list[dict[str, Any]]:
     """Pillow's codecs on the same picture at about the same number of bytes, and CompressAI where it is installed."""
-    from PIL import features
+    from PIL import AvifImagePlugin, features
 
+    AvifImagePlugin.DEFAULT_MAX_THREADS = threads  # JPEG and WebP decode on one
     results = []
     for name in ("JPEG", "WEBP", "AVIF"):
         if features.check({"JPEG": "jpg"}.get(name, name.lower())):
             results.append(_pillow_peer(name, pixels, size_bytes, repeat))
-    compressai = _compressai_peer(pixels, repeat)
+    compressai = _compressai_peer(pixels, repeat, threads)
     return results if compressai is None else [*results, compressai]
 
 
@@ -273,14 +273,14 @@ def _pillow_peer(name: str, pixels: Pixels, size_bytes: int, repeat: int) -> dic
     )
 
 
-def _compressai_peer(pixels: Pixels, repeat: int) -> dict[str, Any] | None:
+def _compressai_peer(pixels: Pixels, repeat: int, threads: int) -> dict[str, Any] | None:
     """mbt2018-mean without trained weights (their download is not ours to start): its time, not its rate."""
     try:
         import torch
         from compressai.zoo import mbt2018_mean
-    except ImportError:
+    except (ImportError, RuntimeError):  # the latter where torchvision does not fit torch
         return None
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", cpu_count())))
+    torch.set_num_threads(threads)
     model = mbt2018_mean(4, pretrained=False).eval()
     model.update(force=True)
     rows, columns = (side // 64 * 64 for side in pixels.shape[:2])
@@ -321,5 +321,7 @@ def run(
     return {
         "machine": machine(),
         "runs": runs,
-        "peers": [] if on_device else peers(first.codec.decode(first.data), len(first.data), repeat),
+        "peers": []
+        if on_device
+        else peers(first.codec.decode(first.data), len(first.data), repeat=repeat, threads=threads),
     }

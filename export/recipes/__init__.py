@@ -1,1 +1,1 @@
-"""How checkpoints are made."""
+"""How checkpoints are trained: a recipe per family, one training loop. `python -m nicrt.export.recipes --help`."""

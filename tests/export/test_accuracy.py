@@ -22,7 +22,7 @@ POSITIONS = (0.7, 3.0, 6.3)  # among the trained gains
 
 
 class _Graphs:
-    """The shipped graphs on one CPU thread."""
+    """A bundle's graphs on one CPU thread."""
 
     def __init__(self, folder: Path) -> None:
         options = ort.SessionOptions()
@@ -53,8 +53,8 @@ class _Case:
 
 
 @pytest.fixture(scope="module")
-def graphs(shipped: Path) -> _Graphs:
-    return _Graphs(shipped)
+def graphs(fresh: Path) -> _Graphs:
+    return _Graphs(fresh)
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,9 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_shipped_bundle_is_the_export_of_the_weights(fresh: Path, shipped: Path) -> None:
+    made_of = (json.loads((folder / "manifest.json").read_text())["provenance"] for folder in (fresh, shipped))
+    if len({provenance["checkpoint_sha256"] for provenance in made_of}) > 1:
+        pytest.skip("needs the weights that the shipped bundle is made of in ../shared")
     assert _files(fresh) == _files(shipped)
 
 
@@ -88,8 +91,8 @@ def _hyper(model: Shallow) -> GraphSource:
     return exact_graph("hyper", lower_hyper_synthesis(model.hyper_synthesis, 127), {}, {})
 
 
-def test_the_proofs_find_one_changed_number(model: Shallow, shipped: Path) -> None:
-    bundle = Bundle.open(shipped)
+def test_the_proofs_find_one_changed_number(model: Shallow, fresh: Path) -> None:
+    bundle = Bundle.open(fresh)
     data = bundle.graph_bytes("hyper")
     entry = bundle.manifest.graphs["hyper"]
     source = _hyper(model)

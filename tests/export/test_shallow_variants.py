@@ -1,8 +1,7 @@
-"""The shallow family's other transforms: exports that encode and decode, exact one-layer lowering, the recipe."""
+"""The shallow family's other transforms: exports that encode and decode, exact one-layer lowering, the recipes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from nicrt.export.exact_one_layer import OneLayerModule, lower_one_layer, one_la
 from nicrt.export.models.entropy import JpegLikeHyperSynthesis, z_step  # noqa: E402
 from nicrt.export.models.shallow import JpegLikeSynthesis, Shallow  # noqa: E402
 from nicrt.export.onnx_export import export_module  # noqa: E402
-from nicrt.export.recipes import shallow_variants  # noqa: E402
+from nicrt.export.recipes import loop, variants  # noqa: E402
 from nicrt.export.shallow import KINDS  # noqa: E402
 from nicrt.runtime.errors import UnsupportedError  # noqa: E402
 from nicrt.runtime.evaluate import psnr  # noqa: E402
@@ -30,11 +29,12 @@ from nicrt.runtime.manifest import Port  # noqa: E402
 VARIANTS = sorted(set(KINDS) - {"shallow"})
 
 
-def _crops() -> Iterator[torch.Tensor]:
-    random = torch.Generator().manual_seed(2)
-    while True:
-        coarse = torch.rand(1, 3, 24, 24, generator=random)
-        yield torch.nn.functional.interpolate(coarse, size=192, mode="bilinear")
+class _Photos:
+    """Smooth crops."""
+
+    def crops(self, random: np.random.Generator, count: int, side: int) -> torch.Tensor:
+        coarse = torch.from_numpy(random.random((count, 3, side // 8, side // 8), np.float32))
+        return torch.nn.functional.interpolate(coarse, size=side, mode="bilinear")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def base(checkpoint: Path) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def starts(base: dict[str, torch.Tensor]) -> dict[str, Shallow]:
     """The variants before training."""
-    return {family: shallow_variants.start(family, base, _crops()) for family in VARIANTS}
+    return {family: variants.start(family, base, _Photos()) for family in VARIANTS}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def bundles(starts: dict[str, Shallow], tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("variants")
     for family, model in starts.items():
         file = folder / f"{family}.safetensors"
-        shallow_variants.save(model, file)
+        save_file({name: t.half() if t.ndim == 4 else t for name, t in model.state_dict().items()}, file)
         export_family(family, file, folder / family)
     return {family: folder / family for family in starts}
 
@@ -131,13 +131,16 @@ def test_residual_start_is_the_base_without_its_bends(
 
 
 @pytest.mark.parametrize("family", VARIANTS)
-def test_training_changes_what_it_is_to_change(family: str, starts: dict[str, Shallow]) -> None:
-    trained = Shallow(**KINDS[family])
-    trained.load_state_dict(starts[family].state_dict())
-    names = shallow_variants.TRAINED[family]
-    shallow_variants.train(trained, names, iter([next(_crops())] * 4), 4)
-    before = starts[family].state_dict()
-    changed = {name for name, tensor in trained.state_dict().items() if not torch.equal(tensor, before[name])}
+def test_training_changes_what_it_is_to_change(family: str, starts: dict[str, Shallow], tmp_path: Path) -> None:
+    before = {name: tensor.clone() for name, tensor in starts[family].state_dict().items()}
+    recipe = variants.VariantRecipe(family, _Photos(), before)
+    loop.train(
+        loop.Trainer(recipe, torch.device("cpu"), loop.State(loop.Schedule("steps", 2)), {}),
+        tmp_path / "out.safetensors",
+        lambda _: None,
+    )
+    names = variants.TRAINED[family]
+    changed = {name for name, tensor in recipe.model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed and all(name.startswith(names) for name in changed)
 
 

@@ -56,8 +56,9 @@ _HOME = {
 }
 
 __all__ = [  # noqa: RUF022 - the order in which a reader needs them
-    "load", "load_for", "decode", "info", "Codec", "DeviceDecoder", "DevicePicture", "FileInfo", "Limits", "backend_names",
-    "PictureIdWarning",    "NicrtError", "TruncatedError", "CorruptError", "UnsupportedError", "LimitError", "WrongBundleError", "ImageError",
+    "load", "load_for", "decode", "info", "Codec", "FileInfo", "Limits", "backend_names", "PictureIdWarning",
+    "DeviceDecoder", "DevicePicture",
+    "NicrtError", "TruncatedError", "CorruptError", "UnsupportedError", "LimitError", "WrongBundleError", "ImageError",
     "InternalError",
 ]  # fmt: skip
 

@@ -1,0 +1,49 @@
+"""Training pictures: random crops of the photographs in a folder."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+SUFFIXES = (".avif", ".jpeg", ".jpg", ".png", ".webp")
+LEAST_SIDE = 256
+"""Of a photograph in pixels, and the largest of a crop."""
+
+
+class Photos:
+    """The photographs of a folder and its subfolders that are large enough. They are decoded when first drawn, and
+    kept."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises ValueError where there is none."""
+        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        self.files = [file for file in files if _least_side(file) >= LEAST_SIDE]
+        if not self.files:
+            raise ValueError(f"{folder}: no picture of at least {LEAST_SIDE} x {LEAST_SIDE} pixels")
+        self._load = lru_cache(maxsize=None)(_pixels)
+
+    def crops(self, random: np.random.Generator, count: int, side: int) -> Tensor:
+        """Random crops, half of them mirrored: float32 [count, 3, side, side] in [0, 1]."""
+        return torch.from_numpy(np.stack([self._crop(random, side) for _ in range(count)])).permute(0, 3, 1, 2) / 255
+
+    def _crop(self, random: np.random.Generator, side: int) -> npt.NDArray[np.uint8]:
+        photo = self._load(self.files[random.integers(len(self.files))])
+        top, left = (random.integers(length - side + 1) for length in photo.shape[:2])
+        crop = photo[top : top + side, left : left + side]
+        return crop[:, ::-1] if random.integers(2) else crop
+
+
+def _least_side(file: Path) -> int:
+    with Image.open(file) as picture:
+        return min(picture.size)
+
+
+def _pixels(file: Path) -> npt.NDArray[np.uint8]:
+    with Image.open(file) as picture:
+        return np.asarray(picture.convert("RGB"))

@@ -1,0 +1,296 @@
+"""The recipes: losses fall, runs go on as if nothing had happened, checkpoints export."""
+
+from __future__ import annotations
+
+import os
+import signal
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxscript")
+
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+import nicrt  # noqa: E402
+from nicrt.export.cli import export_family, recipe_facts  # noqa: E402
+from nicrt.export.models.compass import Compass  # noqa: E402
+from nicrt.export.models.entropy import clamped  # noqa: E402
+from nicrt.export.models.flow import Flow  # noqa: E402
+from nicrt.export.models.mean_scale import MeanScale  # noqa: E402
+from nicrt.export.models.shallow import Shallow  # noqa: E402
+from nicrt.export.models.slim import WIDTHS, Slim  # noqa: E402
+from nicrt.export.recipes import compass, flow, loop, mean_scale, shallow, slim, variants  # noqa: E402
+from nicrt.export.recipes.__main__ import main  # noqa: E402
+from nicrt.export.recipes.data import Photos  # noqa: E402
+from nicrt.export.recipes.families import RECIPES  # noqa: E402
+
+Bases = dict[str, dict[str, torch.Tensor]]
+
+STEPS = 12
+BASES = {"shallow-deep": "shallow", **dict.fromkeys(variants.TRAINED, "shallow")}
+BASES |= {"slim-scalable": "slim", "compass": "mean-scale"}
+"""Recipe → what it starts from here; the others start from nothing."""
+
+
+KINDS = {
+    "shallow-deep": shallow.ShallowRecipe,
+    "slim": slim.SlimRecipe,
+    "mean-scale": mean_scale.MeanScaleRecipe,
+    "compass": compass.CompassRecipe,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small() -> None:
+    """Steps of a few milliseconds."""
+    patch = pytest.MonkeyPatch()
+    for module in (compass, flow, mean_scale, shallow, slim):
+        patch.setattr(module, "BATCH", 2)
+        patch.setattr(module, "CROP", 64)
+    patch.setattr(compass, "LEAST_SIDE", 32)
+    patch.setattr(shallow, "BLOCKS", 300)
+    patch.setattr(variants, "FIT_BATCHES", 4)
+    patch.setattr(variants, "FIT_CROP", 64)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two smooth pictures with some detail, and one that is too small."""
+    random = np.random.default_rng(3)
+    path = tmp_path_factory.mktemp("photos")
+    for number, side in enumerate((256, 300, 40)):
+        coarse = Image.fromarray(random.integers(0, 256, (9, 9, 3), np.uint8)).resize((side, side), Image.BICUBIC)
+        noisy = np.asarray(coarse) + random.normal(0, 4, (side, side, 3))
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path / f"{number}.png")
+    return path
+
+
+@pytest.fixture(scope="module")
+def photos(folder: Path) -> Photos:
+    return Photos(folder)
+
+
+@pytest.fixture(scope="module")
+def bases(photos: Photos) -> Bases:
+    """Untrained models."""
+    torch.manual_seed(0)
+    made = {name: RECIPES[name](photos, None).model.state_dict() for name in set(BASES.values())}
+    return {name: {key: tensor.clone() for key, tensor in state.items()} for name, state in made.items()}
+
+
+def _trainer(family: str, photos: Photos, bases: Bases, steps: int) -> loop.Trainer:
+    torch.manual_seed(1)
+    recipe = RECIPES[family](photos, bases.get(BASES.get(family, "")))
+    return loop.Trainer(recipe, torch.device("cpu"), loop.State(loop.Schedule("steps", steps)), {})
+
+
+@pytest.mark.parametrize("family", sorted(RECIPES))
+def test_the_loss_falls_and_the_checkpoint_fits_the_export(
+    family: str, photos: Photos, bases: Bases, tmp_path: Path
+) -> None:
+    trainer = _trainer(family, photos, bases, STEPS)
+    recipe = trainer.recipe
+    recipe.learning_rate = 2e-3 if family.startswith("shallow") else 2e-4
+    batch = recipe.draw(np.random.default_rng(9), 0.99)
+
+    def loss() -> float:
+        torch.manual_seed(7)
+        with torch.no_grad():
+            return float(recipe.loss(batch, recipe.phase(0.99))[0])
+
+    frozen = {name: p.detach().clone() for name, p in recipe.model.named_parameters() if not p.requires_grad}
+    before = loss()
+    loop.train(trainer, tmp_path / "out.safetensors", lambda _: None)
+    assert loss() < before
+    for name, tensor in recipe.model.named_parameters():
+        assert name not in frozen or torch.equal(tensor, frozen[name])
+    stored = load_file(tmp_path / "out.safetensors")
+    assert {str(t.dtype) for t in stored.values() if t.ndim == 4} == {"torch.float16"}
+    models = {"slim": Slim, "mean": MeanScale, "flow": Flow, "compass": Compass}
+    kinds = {"shallow-deep": {"deep": True}, **variants.KINDS}
+    own = models.get(family.split("-")[0], lambda: Shallow(**kinds[family]))().state_dict()
+    wanted = {name: t for name, t in own.items() if family != "compass" or not name.startswith("base.")}
+    assert {name: t.shape for name, t in stored.items()} == {name: t.shape for name, t in wanted.items()}
+
+
+@pytest.mark.parametrize("family", sorted(KINDS))
+def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(
+    family: str,
+    folder: Path,
+    bases: Bases,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments = [family, "--data", str(folder), "--seed", "5"]
+    if family in BASES:
+        save_file(bases[BASES[family]], tmp_path / "base.safetensors")
+        arguments += ["--base", str(tmp_path / "base.safetensors")]
+    main([*arguments, "--steps", "5", "--out", str(tmp_path / "whole.safetensors")])
+
+    kind = KINDS[family]
+    draw, drawn = kind.draw, []
+
+    def interrupted(self: loop.Recipe, random: np.random.Generator, progress: float) -> loop.Batch:
+        drawn.append(progress)
+        if len(drawn) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return draw(self, random, progress)
+
+    monkeypatch.setattr(kind, "draw", interrupted)
+    main([*arguments, "--steps", "5", "--out", str(tmp_path / "parts.safetensors")])
+    assert len(drawn) == 2 and recipe_facts((tmp_path / "parts.safetensors").read_bytes())["share_of_schedule"] == 0.4
+    resumed = ["--resume", str(tmp_path / "parts.resume.pt"), "--out", str(tmp_path / "parts.safetensors")]
+    main([family, "--data", str(folder), *resumed])
+    assert len(drawn) == 5
+    whole, parts = (load_file(tmp_path / f"{name}.safetensors") for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=0, atol=0)
+
+
+def test_a_deep_analysis_exports_beside_the_linear_one(
+    folder: Path, bases: Bases, tmp_path: Path, harbour: np.ndarray
+) -> None:
+    save_file(bases["shallow"], tmp_path / "base.safetensors")
+    out = tmp_path / "deep.safetensors"
+    options = ["--data", str(folder), "--steps", "3", "--base", str(tmp_path / "base.safetensors"), "--out", str(out)]
+    main(["shallow-deep", *options])
+    manifest = export_family("shallow", out, tmp_path / "bundle")
+    assert manifest.provenance["steps"] == 3 and "2 photographs" in manifest.provenance["training_data"]
+    codec = nicrt.load(tmp_path / "bundle", threads=1)
+    linear, deep = (codec.encode(harbour, quality=40, effort=effort) for effort in (4, 5))
+    own = Shallow(deep=True)
+    own.load_state_dict({name: tensor.float() for name, tensor in load_file(out).items()})
+    crop = harbour[:64, :128]
+    x = torch.from_numpy(crop.transpose(2, 0, 1).copy())[None].float() / 255
+    for effort, model_deep in ((5, own.deep), (4, None)):
+        own.deep = model_deep
+        data = codec.encode(crop, quality=50, effort=effort, parameters={"skip": 0})
+        z, symbols = codec.symbols(data)
+        expected = own.evaluate(x, nicrt.info(data).parameters[0][0] / 100)
+        assert (z != expected.z[0].numpy()).mean() < 1e-3
+        assert (symbols != expected.symbols[0].numpy()).mean() < 2e-2  # means are of integer weights
+    assert linear != deep
+    assert codec.decode(deep).shape == harbour.shape
+    assert manifest.graphs["analysis-deep"].halo == 2 + 2 * 4 + 8 + 2 * 8 + 8 + 2 * 16
+
+
+def test_the_karhunen_loeve_start_is_a_transform_and_its_inverse(photos: Photos) -> None:
+    model = Shallow()
+    shallow.start(model, photos)
+    x = photos.crops(np.random.default_rng(2), 1, 128)
+    with torch.no_grad():
+        again = model.synthesise(model.analyse(x, 3.0)[0], 3.0)
+    inside = (again - x)[:, :, 16:-16, 16:-16]
+    assert inside.square().mean().sqrt() * 255 < 5  # the noise in the pictures is more than 320 directions hold
+
+
+def test_widths_start_at_one_trade_off_and_end_at_their_own(photos: Photos) -> None:
+    recipe = RECIPES["slim"](photos, None)
+    random = np.random.default_rng(0)
+    first, middle, last = (recipe.draw(random, progress)["weights"].numpy() for progress in (0.0, 0.25, 1.0))
+    np.testing.assert_allclose(first, slim.TARGETS[-1], rtol=1e-6)
+    np.testing.assert_allclose(last, slim.TARGETS, rtol=1e-6)
+    assert (np.diff(middle) > 0).all() and (middle >= last - 1e-9).all()
+
+
+def test_scalable_streams_end_in_the_plain_codec() -> None:
+    torch.manual_seed(3)
+    model = Slim()
+    slim.start(model)
+    x = torch.rand(1, 3, 32, 32)
+    pictures, bits = model.scalable(x)
+    torch.testing.assert_close(pictures[-1], model(x, len(WIDTHS) - 1)[0])
+    assert all(a < b for a, b in pairwise(bits))
+
+
+def test_the_filter_comes_before_the_layers(photos: Photos, bases: Bases) -> None:
+    recipe = _trainer("compass", photos, bases, 3).recipe
+    assert [recipe.phase(progress) for progress in (0.0, 0.2, 0.7)] == [0, 1, 2]
+    log = recipe.loss(recipe.draw(np.random.default_rng(0), 0.0), 0)[1]
+    assert set(log) == {"psnr"}
+    again = RECIPES["compass"](photos, bases["mean-scale"] | recipe.weights(recipe.model.state_dict()))
+    assert again.phase(0.0) == compass.INTEGERS
+
+
+def test_partial_paths_of_the_flow_are_those_of_its_evaluation(photos: Photos) -> None:
+    torch.manual_seed(4)
+    model = Flow()
+    flow.start(model)
+    x = photos.crops(np.random.default_rng(1), 1, 64)
+    with torch.no_grad():
+        shown, bits = model(x, torch.full((1, 1, 1, 1), 2.0))
+        own = model.evaluate(x, (2.0, 2.0, 2.0))
+    torch.testing.assert_close(shown[-1], own.reconstruction, rtol=0, atol=1e-5)
+    for noisy, exact in zip(bits, own.bits, strict=True):
+        assert abs(float(noisy) / exact - 1) < 0.1
+
+
+def test_what_is_out_of_range_keeps_the_gradient_that_leads_back() -> None:
+    x = torch.tensor([-2.0, -2.0, 0.5, 3.0, 3.0], requires_grad=True)
+    clamped(x, 0.0, 1.0).backward(torch.tensor([1.0, -1.0, 1.0, 1.0, -1.0]))
+    assert x.grad.tolist() == [0, -1, 1, 1, 0]
+
+
+def test_pauses_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 1.0, 2.0, 3.0, 1003.0, 1004.0])
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(times))
+    clock = loop.Clock()
+    assert [clock.lap() for _ in range(5)] == [1.0] * 5
+
+
+def test_schedules() -> None:
+    schedule = loop.Schedule("seconds", 100.0).after(25.0)
+    assert schedule.progress == 0.25
+    rest = schedule.changed("steps", 3)
+    assert rest.progress == 0.25 and rest.after(9.0).progress == 0.5
+    end = rest.after(9.0).after(9.0).after(9.0)
+    assert end.progress == 1 and end.learning_rate(1000) == pytest.approx(loop.LEAST_RATE)
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(
+    photos: Photos, bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = _trainer("shallow", photos, bases, 1)
+    trainer.save(tmp_path / "out.safetensors")
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(loop.torch, "save", full)
+    monkeypatch.setattr(loop.Path, "write_bytes", full)
+    with pytest.raises(OSError, match="no space"):
+        trainer.save(tmp_path / "out.safetensors")
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["shallow-jpeg"], "is trained on a checkpoint of family shallow"),
+        (["compass"], "give its checkpoint"),
+        (["slim-scalable"], "needs a trained base"),
+        (["mean-scale", "--base", "BASE"], "Missing key"),
+        (["shallow", "--base", "missing.safetensors"], "No such file"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_in_a_line(
+    arguments: list[str], message: str, folder: Path, bases: Bases, tmp_path: Path
+) -> None:
+    save_file(bases["shallow"], tmp_path / "base.safetensors")
+    named = [str(tmp_path / "base.safetensors") if part == "BASE" else part for part in arguments]
+    with pytest.raises(SystemExit, match=message):
+        main([*named, "--data", str(folder), "--steps", "1", "--out", str(tmp_path / "out.safetensors")])
+
+
+def test_folders_without_photographs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no picture of at least 256 x 256"):
+        Photos(tmp_path)
