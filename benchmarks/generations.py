@@ -75,8 +75,8 @@ def flow_parameters(step: float) -> dict[str, int | list[int]]:
     return {"d0": [z0] * 48, "step1": level, "step2": level, "skip": 0}
 
 
-def model_of(kind: type[Flow] | type[Shallow], file: Path) -> Flow | Shallow:
-    model = kind()
+def flow_of(file: Path) -> Flow:
+    model = Flow()
     weights = load_file(file)
     model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in weights.items()})
     return model.eval().requires_grad_(False)
@@ -108,9 +108,8 @@ def main() -> None:
     for name, (top, left) in CROPS.items():
         pixels = np.asarray(Image.open(options.kodak / f"{name}.png").convert("RGB"))
         crops.append(pixels[top : top + SIZE, left : left + SIZE])
-    flow = model_of(Flow, options.weights / "flow.safetensors")
-    shallow = model_of(Shallow, options.weights / "shallow.safetensors")
-    assert isinstance(flow, Flow) and isinstance(shallow, Shallow)
+    flow = flow_of(options.weights / "flow.safetensors")
+    shallow = Shallow.of(load_file(options.weights / "shallow.safetensors"))
     result: dict[str, dict[str, object]] = {}
 
     def add(name: str, step: Step, parameters: dict[str, int | list[int]]) -> None:

@@ -31,12 +31,6 @@ RESULTS = Path(__file__).parent / "results" / "shallow_kodak.json"
 Pixels = npt.NDArray[np.uint8]
 
 
-def load_model(checkpoint: Path) -> Shallow:
-    model = Shallow()
-    model.load_state_dict({name: tensor.float() for name, tensor in load_file(checkpoint).items()})
-    return model.eval().requires_grad_(False)
-
-
 def to_pixels(reconstruction: torch.Tensor, size: tuple[int, int]) -> Pixels:
     scaled = (reconstruction.clamp(0, 1) * 255).round()[0].permute(1, 2, 0).numpy()
     return scaled[: size[0], : size[1]].astype(np.uint8)
@@ -84,7 +78,7 @@ def own_evaluation(model: Shallow, pixels: Pixels, gain: int) -> dict[str, float
 
 
 def measure(folder: Path, checkpoint: Path) -> list[dict[str, Any]]:
-    codec, model = nicrt.load("shallow"), load_model(checkpoint)
+    codec, model = nicrt.load("shallow"), Shallow.of(load_file(checkpoint))
     pictures = [np.asarray(Image.open(file).convert("RGB")) for file in sorted(folder.glob("*.png"))]
     rows = []
     for quality in QUALITIES:

@@ -155,9 +155,7 @@ def _synthesis_graph(model: Shallow) -> tuple[Synthesis, str]:
 def source(weights: Mapping[str, Tensor], family: str = "shallow") -> BundleSource:
     """Checkpoint of a family in KINDS, with a deep analysis or without → everything that the bundle is written from."""
     kind = KINDS[family]
-    model = Shallow(**kind, deep=any(name.startswith("deep.") for name in weights))
-    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    model.eval().requires_grad_(False)
+    model = Shallow.of(weights, **kind)
     hyper = "jpeg-like hyper synthesis" if "hyper_synthesis" in kind else "mean-scale hyperprior"
     return BundleSource(
         name=family,

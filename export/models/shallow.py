@@ -7,6 +7,7 @@ w]. Synthesis crops are aligned to blocks: latent i owns pixels 16 i .. 16 i + 1
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -173,6 +174,13 @@ class Shallow(nn.Module):
         self.prior = FactorizedPrior(HYPER)
         self.log_gain = nn.Parameter(torch.zeros(QUALITIES, LATENTS))
         self.log_inv = nn.Parameter(torch.zeros(QUALITIES, LATENTS))
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Tensor], **kind: str) -> Shallow:
+        """The trained model of a checkpoint, with a deep analysis where the checkpoint has one, for evaluation."""
+        model = cls(**kind, deep=any(name.startswith("deep.") for name in weights))
+        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        return model.eval().requires_grad_(False)
 
     @staticmethod
     def gain(logarithms: Tensor, position: float) -> Tensor:

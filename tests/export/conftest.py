@@ -42,9 +42,7 @@ def model(checkpoint: Path) -> Shallow:
 
     from nicrt.export.models.shallow import Shallow
 
-    model = Shallow()
-    model.load_state_dict({name: tensor.float() for name, tensor in load_file(checkpoint).items()})
-    return model.eval().requires_grad_(False)
+    return Shallow.of(load_file(checkpoint))
 
 
 @pytest.fixture(scope="session")
