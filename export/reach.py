@@ -6,7 +6,7 @@ that they depend on. What sticks out on either side is the halo that a window ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +59,10 @@ def _reach(
     model: onnx.ModelProto, inputs: Mapping[str, Port], outputs: Mapping[str, Port], unit: int, direction: int
 ) -> int | None:
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    fixed = set(constants)  # and what is computed of nothing else
+    for node in model.graph.node:
+        if fixed.issuperset(node.input):
+            fixed.update(node.output)
     need: dict[str, Span | None] = {}
     for name, port in outputs.items():
         spatial = spatial_axes(port)
@@ -68,7 +72,7 @@ def _reach(
     for node in reversed(model.graph.node):
         spans = [need[name] for name in node.output if name in need]
         if spans:
-            _back(node, spans, constants, need)
+            _back(node, spans, constants, fixed, need)
     most = 0
     for name, port in inputs.items():
         spatial = spatial_axes(port)
@@ -83,7 +87,11 @@ def _reach(
 
 
 def _back(
-    node: onnx.NodeProto, spans: list[Span | None], constants: Mapping[str, np.ndarray], need: dict[str, Span | None]
+    node: onnx.NodeProto,
+    spans: list[Span | None],
+    constants: Mapping[str, np.ndarray],
+    fixed: Set[str],
+    need: dict[str, Span | None],
 ) -> None:
     """Widen `need` (None: unknown) of the node's inputs by what its outputs' spans ask for."""
     known = [span for span in spans if span is not None]
@@ -91,11 +99,16 @@ def _back(
     for other in known[1:]:
         span = span.hull(other) if span is not None else None
     data = list(node.input) if node.op_type in POINTWISE or node.op_type == "Concat" else list(node.input[:1])
-    back = None if span is None else _input_span(node, span, constants)
+    table = node.op_type == "Gather" and node.input[0] in fixed
+    if table:
+        data = list(node.input[1:])
+    back = None
+    if span is not None:
+        back = _along_table(_attributes(node), span) if table else _input_span(node, span, constants)
     if back is None:
         data = list(node.input)
     for name in data:
-        if name and name not in constants:
+        if name and name not in fixed:
             before = need.get(name, back)
             need[name] = None if back is None or before is None else back.hull(before)
 
@@ -156,6 +169,17 @@ def _along_other_axis(attributes: Attributes, span: Span, inputs: Inputs) -> Spa
     return None if attributes.get("axis", 0) == span.axis else span
 
 
+def _along_table(attributes: Attributes, span: Span) -> Span | None:
+    """Places looked up in a table along its first axis: their own axes come first."""
+    return span if attributes.get("axis", 0) == 0 else None
+
+
+def _squeeze(attributes: Attributes, span: Span, inputs: Inputs) -> Span | None:
+    """The last axis (-1), or ones behind the rows: these stay where they are."""
+    axes = inputs[1] if len(inputs) > 1 else None
+    return span if axes is not None and ((axes > span.axis) | (axes == -1)).all() else None
+
+
 def _slice(attributes: Attributes, span: Span, inputs: Inputs) -> Span | None:
     starts, axes, steps = inputs[1], inputs[3] if len(inputs) > 3 else None, inputs[4] if len(inputs) > 4 else None
     if starts is None or axes is None or (steps is not None and (steps != 1).any()):
@@ -186,5 +210,6 @@ _RULES: dict[str, Callable[[Attributes, Span, Inputs], Span | None]] = {
     "Slice": _slice,
     "SpaceToDepth": _space_to_depth,
     "Split": _along_other_axis,
+    "Squeeze": _squeeze,
     "Transpose": _transpose,
 }

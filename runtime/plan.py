@@ -126,6 +126,22 @@ def estimated_bytes(
     return most
 
 
+def most_pixels(program: Program, graphs: Mapping[str, Graph], limits: Limits, *, encoding: bool) -> int:
+    """Pixels of the largest square picture within the limits, by the manifest's figures and with default parameters; 0
+    where there is none.
+    """
+
+    def fits(side: int) -> bool:
+        plan = rounds(program, default_parameters(program, (side, side)), (side, side))
+        return estimated_bytes(program, graphs, plan, encoding=encoding) <= limits.memory_bytes
+
+    low, high = 0, math.isqrt(limits.pixels)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low * low
+
+
 def _graphs_run(steps: Iterable[object], *, encoding: bool) -> set[tuple[tuple[str, ...], int | None]]:
     """What the steps run, each once: the graphs of which one runs, and the rows of its bands."""
     runs = (step for step in steps if isinstance(step, Run) and (encoding or not step.enc))

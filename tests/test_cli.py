@@ -154,6 +154,17 @@ def test_info_of_a_file_and_a_bundle(capsys: pytest.CaptureFixture[str]) -> None
     assert "symbol_id" in capsys.readouterr().out
 
 
+def test_info_says_how_large_pictures_may_be(capsys: pytest.CaptureFixture[str]) -> None:
+    def most(*arguments: str) -> int:
+        assert main(["info", "flow", "--json", *arguments]) == 0
+        found: int = json.loads(capsys.readouterr().out)["variants"]["flow"]["most_pixels"]
+        return found
+
+    whole, half = most(), most("--max-memory", "4096")
+    assert 0.4 * whole < half < 0.6 * whole  # it has no halo: memory grows with the picture
+    assert most("--max-pixels", "10000") == 10_000
+
+
 def test_bundles_one_per_line_name_first(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bundles"]) == 0
     lines = capsys.readouterr().out.splitlines()

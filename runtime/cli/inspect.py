@@ -6,11 +6,14 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .codecs import CodecSource
 from .files import STANDARD, Job, Report, read, run_jobs
 from .options import limits_of, threads_of
+
+if TYPE_CHECKING:
+    from ..limits import Limits
 
 
 def run(options: argparse.Namespace) -> int:
@@ -19,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _info(options: argparse.Namespace) -> int:
     if options.path != STANDARD and (Path(options.path).is_dir() or not Path(options.path).exists()):
-        facts = _bundle_facts(options.path)
+        facts = _bundle_facts(options.path, limits_of(options))
     else:
         facts = _file_facts(options)
     if options.json:
@@ -48,8 +51,9 @@ def _file_facts(options: argparse.Namespace) -> dict[str, Any]:
     return facts
 
 
-def _bundle_facts(name_or_path: str) -> dict[str, Any]:
+def _bundle_facts(name_or_path: str, limits: Limits) -> dict[str, Any]:
     from ..bundle import Bundle, find
+    from ..plan import most_pixels
 
     bundle = Bundle.open(find(name_or_path))
     manifest = bundle.manifest
@@ -73,6 +77,7 @@ def _bundle_facts(name_or_path: str) -> dict[str, Any]:
                 "symbol_id": v.symbol_id,
                 "picture_id": v.picture_id,
                 "encodes": v.program.encodes,
+                "most_pixels": most_pixels(v.program, manifest.graphs, limits, encoding=False),
                 "parameters": {p.name: f"{p.min}..{p.max}, default {p.default}" for p in v.program.parameters},
             }
             for name, v in manifest.variants.items()

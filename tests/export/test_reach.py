@@ -75,6 +75,22 @@ def test_halo_is_what_is_measured(name: str) -> None:
     assert found == measured
 
 
+def test_a_table_leaves_places_where_they_are() -> None:
+    class Table(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("values", torch.arange(9.0))
+
+        def forward(self, x: Tensor) -> Tensor:
+            padded = nn.functional.pad(x, (1, 1, 1, 1))
+            places = torch.cat([padded[:, :, :-2, :-2], padded[:, :, 2:, 2:]], 1).to(torch.int32)
+            return nn.functional.embedding(places, self.values[:, None]).squeeze(-1)
+
+    port = {"x": Port("float32", [1, 1, "h", "w"])}
+    data = export_module(Table(), port, {"y": Port("float32", [1, 2, "h", "w"])})
+    assert halo(onnx.load_from_string(data), port, {"y": port["x"]}, 16) == 16
+
+
 def test_unknown_nodes_have_no_halo() -> None:
     class Global(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
