@@ -134,7 +134,7 @@ def goals() -> str:
     shallow = bench["runs"][0]
     compressai = next(peer for peer in bench["peers"] if peer["name"].startswith("CompressAI"))
     slower = large_rows[-1]["ms_per_megapixel"] / large_rows[0]["ms_per_megapixel"]
-    jobs = load("throughput.json")["rows"][0]["ratio"]
+    jobs = {row["output"].upper(): row["ratio"] for row in load("throughput.json")["rows"]}
     deep = {name: row["decode"]["pytorch / nicrt"]["wall"] for name, row in deep_rows().items()}
     fastest = max(value for key, value in lanes[32].items() if key.startswith("decode_"))
     scalar = max(value for row in lanes.values() for key, value in row.items() if key.startswith("decode_scalar"))
@@ -142,11 +142,16 @@ def goals() -> str:
     at_least = [  # what, goal, measured, unit
         ("rANS decoding, 10 M symbols, one core", 1300, fastest, "Msym/s"),
         ("the same, portable code", 350, scalar, "Msym/s"),
-        ("the same, AVX2", 1300, max(lanes[32][f"decode_avx2_{p}_msym_s"] for p in ("lookup", "search")), "Msym/s"),
+        (
+            "the same, AVX2 alone",
+            1300,
+            max(lanes[32][f"decode_avx2_{p}_msym_s"] for p in ("lookup", "search")),
+            "Msym/s",
+        ),
         ("rANS encoding", 600, lanes[32]["encode_msym_s"], "Msym/s"),
         ("98 304 symbols, cold caches", 450, cold, "Msym/s"),
         ("`shallow`, file to RGB, one core", 20, speed, "MP/s"),
-        ("`nicrt decode --jobs 2` against one job", 1.8, jobs, "times"),
+        *((f"`nicrt decode --jobs 2` against one job, to {to}", 1.8, ratio, "times") for to, ratio in jobs.items()),
         *((f"`{name}`, PyTorch's time over ours", 2, ratio, "times") for name, ratio in deep.items()),
     ]
     at_most = [

@@ -104,6 +104,6 @@ def test_unknown_nodes_have_no_halo() -> None:
 def test_shipped_graphs_know_their_halos() -> None:
     graphs = nicrt.load("shallow").bundle.manifest.graphs
     assert {name: graph.halo for name, graph in graphs.items()} == {
-        "analysis": 120, "hyper": 128, "quantise": 0, "synthesis": 16,
+        "analysis": 120, "keep": 0, "analysis-deep": 74, "hyper": 128, "quantise": 0, "synthesis": 16,
     }  # fmt: skip
     assert torch.get_num_threads() >= 1
