@@ -192,15 +192,20 @@ def cold_start(data: bytes) -> dict[str, float]:
     }
 
 
+def versions(names: Sequence[str]) -> dict[str, str]:
+    """Those of these distributions that are installed."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
 def machine() -> dict[str, Any]:
     """Processor, graphics card, operating system and library versions."""
     names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    libraries = {}
-    for name in LIBRARIES:
-        try:
-            libraries[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return {
         "cpu": names[0] if names else platform.processor(),
         "processors": cpu_count(),
@@ -209,7 +214,7 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "nicrt": version("nicrt"),
-        "libraries": libraries,
+        "libraries": versions(LIBRARIES),
     }
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
+from ..bench import versions
 from ..fileinfo import Buffer
 from .decoder import DeviceDecoder
 
@@ -64,15 +64,9 @@ def throughput(decoder: DeviceDecoder, files: Sequence[Buffer], repeat: int, pix
 
 def ran_on(decoder: DeviceDecoder) -> dict[str, Any]:
     """The device, the libraries, what ran where and what was replayed."""
-    libraries = {}
-    for name in LIBRARIES:
-        try:
-            libraries[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return {
         "name": decoder.device,
-        "libraries": libraries,
+        "libraries": versions(LIBRARIES),
         "fallbacks": decoder.fallbacks,
         "plans": decoder.plans,
     }
