@@ -131,8 +131,9 @@ def test_the_command_builds_and_reports(
     assert profile.symbols == {"n": (1, 2, 2), "h": (4, 20, 20), "w": (4, 40, 40)}
     assert len(read_plan(path, key_of(graph, used))) == result["graphs"][1]["plan_bytes"]
     assert main([*arguments, "--encoder"]) == 0
-    assert "4 plans in" in capsys.readouterr().out
-    assert len(list(tmp_path.iterdir())) == 4  # the same names as before
+    graphs = Bundle.open(ENGINES / "shallow").manifest.graphs
+    assert f"{len(graphs)} plans in" in capsys.readouterr().out
+    assert len(list(tmp_path.iterdir())) == len(graphs)  # the same names as before
 
 
 @pytest.mark.parametrize("flag", ["--max-shapes=8", "--batch=0", "--backend=abacus"])

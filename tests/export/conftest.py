@@ -28,7 +28,14 @@ def shipped() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shipped_checkpoint() -> Path:
+    """What the shipped bundle is exported from: with a deep analysis."""
+    return ROOT / "export" / "weights" / "shallow.safetensors"
+
+
+@pytest.fixture(scope="session")
 def checkpoint() -> Path:
+    """The codec with the linear analysis alone, from which training went on."""
     path = SHARED / "weights" / "shallow.safetensors"
     if not path.is_file():
         pytest.skip("needs the trained weights in ../shared")

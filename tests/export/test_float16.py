@@ -32,6 +32,7 @@ from nicrt.export.onnx_export import export_module  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WEIGHTS = ROOT.parent / "shared" / "weights"
+OWN_WEIGHTS = ROOT / "export" / "weights"
 HARBOUR = ROOT / "tests" / "pictures" / "harbour.png"
 MAX_LOSS_DB = 0.02
 LARGEST = Pictures((1, 1), (256, 256), (512, 512), batch=2)
@@ -48,14 +49,15 @@ FAMILY = {
 
 @pytest.fixture(scope="module", params=FAMILY)
 def family(request: pytest.FixtureRequest) -> str:
-    if not WEIGHTS.is_dir():
+    if request.param != "shallow" and not WEIGHTS.is_dir():
         pytest.skip("needs the trained weights in ../shared")
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
 def source(family: str) -> BundleSource:
-    weights = safetensors.load_file(WEIGHTS / f"{FAMILY[family][0]}.safetensors")
+    folder = OWN_WEIGHTS if family == "shallow" else WEIGHTS
+    weights = safetensors.load_file(folder / f"{FAMILY[family][0]}.safetensors")
     if family == "compass":
         base = safetensors.load_file(WEIGHTS / "hyper-base.safetensors")
         weights |= {f"base.{name}": tensor for name, tensor in base.items()}
