@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,11 +55,13 @@ class OnnxGraph:
     outputs: list[str]
 
 
-def read_graph(data: bytes) -> OnnxGraph:
-    """The graph of an ONNX model. Raises UnsupportedError for one that `check_onnx` refuses or that holds what this
-    does not read.
+def read_graph(data: bytes, known: Set[str] | None = None) -> OnnxGraph:
+    """The graph of an ONNX model. Raises UnsupportedError for one that `check_onnx` refuses, that holds what this does
+    not read, or, before all of it is read, operators that are not `known`.
     """
-    check_onnx(data)
+    operators = check_onnx(data)
+    if known is not None and not operators <= known:
+        raise UnsupportedError(f"it has operators that are not known here: {', '.join(sorted(operators - known))}")
     model = memoryview(data)
     (graph,) = messages(model, _MODEL_GRAPH)
     versions = [_number(opset, _OPSET_VERSION) for opset in messages(model, _MODEL_OPSET)]

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "check.hpp"
+#include "transposed.hpp"
 
 namespace {
 
@@ -85,22 +86,11 @@ void connect(Case& made) {
     if (!made.table.empty()) made.rule.table = {made.table, 0, 60, 40, 0.5F, 19};  // 40 → 39, 60 → 49
 }
 
-/// Sums of one layer by its definition: every input place adds to the places that its taps fall on.
+/// Sums of one layer.
 std::vector<std::int64_t> sums(const IntegerLayer& layer, const std::vector<std::int64_t>& in, std::size_t height,
                                std::size_t width) {
-    const std::size_t rows = height * layer.y.stride, columns = width * layer.x.stride;
-    std::vector<std::int64_t> out(layer.out * rows * columns);
-    for (std::size_t c = 0; c < layer.in; ++c)
-        for (std::size_t m = 0; m < layer.out; ++m)
-            for (std::size_t i = 0; i < height * width; ++i)
-                for (std::size_t t = 0; t < layer.y.kernel * layer.x.kernel; ++t) {
-                    // unsigned: what lies before the first place is beyond the last one
-                    const std::size_t row = i / width * layer.y.stride + t / layer.x.kernel - layer.y.pad;
-                    const std::size_t column = i % width * layer.x.stride + t % layer.x.kernel - layer.x.pad;
-                    if (row >= rows || column >= columns) continue;
-                    const std::size_t place = (c * layer.out + m) * layer.y.kernel * layer.x.kernel + t;
-                    out[(m * rows + row) * columns + column] += layer.weights[place] * in[c * height * width + i];
-                }
+    std::vector<std::int64_t> out(layer.out * height * layer.y.stride * width * layer.x.stride);
+    add_by_definition(layer, in, height, width, out);
     return out;
 }
 

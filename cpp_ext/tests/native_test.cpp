@@ -8,6 +8,7 @@
 #include <random>
 
 #include "check.hpp"
+#include "transposed.hpp"
 
 namespace {
 
@@ -88,24 +89,13 @@ void connect(Case& made) {
     made.input.offset = made.offset;
 }
 
-/// One layer by its definition: every input place adds to the places that its taps fall on.
+/// One layer.
 std::vector<double> direct(const Layer& layer, const std::vector<double>& in, std::size_t height,
                            std::size_t width) {
     const std::size_t rows = height * layer.y.stride, columns = width * layer.x.stride;
     std::vector<double> out(layer.out * rows * columns);
     for (std::size_t i = 0; i < out.size(); ++i) out[i] = layer.bias[i / (rows * columns)];
-    for (std::size_t c = 0; c < layer.in; ++c)
-        for (std::size_t m = 0; m < layer.out; ++m)
-            for (std::size_t i = 0; i < height * width; ++i)
-                for (std::size_t t = 0; t < layer.y.kernel * layer.x.kernel; ++t) {
-                    // unsigned: what lies before the first place is beyond the last one
-                    const std::size_t row = i / width * layer.y.stride + t / layer.x.kernel - layer.y.pad;
-                    const std::size_t column = i % width * layer.x.stride + t % layer.x.kernel - layer.x.pad;
-                    if (row >= rows || column >= columns) continue;
-                    const std::size_t place = (c * layer.out + m) * layer.y.kernel * layer.x.kernel + t;
-                    out[(m * rows + row) * columns + column] +=
-                        layer.weights[place] * in[c * height * width + i];
-                }
+    add_by_definition(layer, in, height, width, out);
     for (double& value : out) value = value < 0 ? value * layer.slope : value;
     return out;
 }

@@ -84,16 +84,16 @@ def recognise(graph: OnnxGraph, inputs: Mapping[str, Value]) -> Picture:
     return picture
 
 
-def prologue(graph: OnnxGraph, latents: str) -> OnnxGraph:
-    """The part of the graph that computes `latents`."""
-    needed = {latents}
+def prologue(graph: OnnxGraph, *results: str) -> OnnxGraph:
+    """The part of the graph that computes `results`."""
+    needed = set(results)
     nodes = []
     for node in reversed(graph.nodes):
         if needed.intersection(node.outputs):
             needed.update(node.inputs)
             nodes.append(node)
     constants = {name: array for name, array in graph.constants.items() if name in needed}
-    return OnnxGraph(graph.opset, nodes[::-1], constants, graph.inputs, [latents])
+    return OnnxGraph(graph.opset, nodes[::-1], constants, graph.inputs, list(results))
 
 
 def affine(graph: OnnxGraph, inputs: Mapping[str, Value]) -> Affine:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ..errors import UnsupportedError
 from ..onnx_graph import Array, Node, OnnxGraph
-from .chain_graph import MIN_OPSET, upsampling, window
+from .chain_graph import MIN_OPSET, prologue, upsampling, window
 from .vectors import evaluate
 
 NETWORK_OPERATORS = {
@@ -96,7 +96,8 @@ class _Below:
 @dataclass(frozen=True)
 class Network:
     """`rules`: per head the names of (add, unit, low, high, skip, skipped), or () for float values; `tables`: per head
-    those of (low, high, unit, add, limit, values), or (). `small`: the nodes that compute what all of these name."""
+    those of (low, high, unit, add, limit, values), or (). `small`: the part of the graph that computes what these name,
+    from small inputs alone."""
 
     hidden: tuple[Layer, ...]
     heads: tuple[Layer, ...]
@@ -118,10 +119,9 @@ Value = Array | _Activations | _Shifted | _Sums | _Below
 
 @dataclass
 class _Walk:
-    """Values by name, and the small nodes in order."""
+    """Values by name."""
 
     values: dict[str, Value]
-    small: list[Node] = field(default_factory=list)
     clipped: dict[int, _Activations] = field(default_factory=dict)  # by id of the sums that are activations
 
     def get(self, name: str) -> Value:
@@ -142,7 +142,6 @@ def recognise(graph: OnnxGraph, tensor: str, small: Mapping[str, Array], outputs
         inputs = [walk.get(name) for name in node.inputs]
         arrays = [value for value in inputs if isinstance(value, np.ndarray)]
         if len(arrays) == len(inputs):
-            walk.small.append(node)
             walk.values[node.outputs[0]] = evaluate(node, arrays)
         else:
             walk.values[node.outputs[0]] = _result(node, inputs, walk)
@@ -156,18 +155,7 @@ def recognise(graph: OnnxGraph, tensor: str, small: Mapping[str, Array], outputs
     layers = tuple(head.layer for head in sums)
     rules, tables = tuple(head.rule for head in sums), tuple(head.table for head in sums)
     needed = {n for la in (*hidden, *layers) for n in (*la.biases, la.multiplier, la.negative)}.union(*rules, *tables)
-    return Network(hidden, layers, rules, tables, _needed(graph, walk.small, needed - {""}))
-
-
-def _needed(graph: OnnxGraph, nodes: list[Node], names: set[str]) -> OnnxGraph:
-    """The small nodes and constants that compute `names`."""
-    needed, kept = set(names), []
-    for node in reversed(nodes):
-        if needed.intersection(node.outputs):
-            needed.update(node.inputs)
-            kept.append(node)
-    constants = {name: array for name, array in graph.constants.items() if name in needed}
-    return OnnxGraph(graph.opset, kept[::-1], constants, graph.inputs, sorted(names))
+    return Network(hidden, layers, rules, tables, prologue(graph, *sorted(needed - {""})))
 
 
 def _result(node: Node, inputs: list[Value], walk: _Walk) -> Value:

@@ -16,7 +16,6 @@ from nicrt import _core
 
 from ..errors import InternalError, LimitError, UnsupportedError
 from ..manifest import BATCH, Graph, Port
-from ..onnx_check import check_onnx
 from ..onnx_graph import OnnxGraph, read_graph
 from .base import Array, OtherKindError
 from .chain_graph import CHAIN_OPERATORS, Affine, Floats, Integers, affine, identity, prologue, recognise
@@ -124,12 +123,11 @@ class NativeCpu:
     def load(self, graph: Graph, data: bytes) -> _ChainGraph | _IntegerGraph:
         if (self._isa if graph.exact else self._arithmetic) == SLOW and not self._chosen:
             raise OtherKindError("this processor has no AVX2")
-        if not check_onnx(data) <= KNOWN_OPERATORS:  # reading the whole graph takes several times as long
-            raise OtherKindError("it has operators that are not the native backend's")
         try:
+            onnx = read_graph(data, KNOWN_OPERATORS)
             if graph.exact:
-                return _IntegerGraph(graph, read_graph(data), self._isa, self._threads)
-            return _ChainGraph(graph, read_graph(data), self._arithmetic, self._threads)
+                return _IntegerGraph(graph, onnx, self._isa, self._threads)
+            return _ChainGraph(graph, onnx, self._arithmetic, self._threads)
         except UnsupportedError as error:
             raise OtherKindError(str(error)) from None
 
