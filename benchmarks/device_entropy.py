@@ -19,6 +19,7 @@ import json
 import platform
 import statistics
 import time
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,6 +36,7 @@ SYMBOLS_PER_LANE = {"compact": 16384, "balanced": 2048, "parallel": 512}
 NOT_CODED = 255
 
 
+@cache
 def picture(shape: tuple[int, int, int], skip: float, seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
     """Index and symbols [channels, height, width]."""
     count = int(np.prod(shape))
@@ -128,12 +130,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
     module = importlib.import_module(f"nicrt._device_{options.device}") if options.device else best_module()
-    results = []
-    for name in SIZES:
-        for lanes in SYMBOLS_PER_LANE:
-            for batch in options.batches:
-                results.append(measure(module, name, lanes, batch, options.skip, options.repeat))
-                print(json.dumps(results[-1]), flush=True)
+    results: list[dict[str, Any]] = []
     report = {
         "device": module.device_name(),
         "kind": module.kind,
@@ -142,8 +139,13 @@ def main() -> None:
         "repeat": options.repeat,
         "results": results,
     }
-    if options.output is not None:
-        options.output.write_text(json.dumps(report, indent=1) + "\n")
+    for name in SIZES:
+        for lanes in SYMBOLS_PER_LANE:
+            for batch in options.batches:
+                results.append(measure(module, name, lanes, batch, options.skip, options.repeat))
+                print(json.dumps(results[-1]), flush=True)
+                if options.output is not None:
+                    options.output.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def best_module() -> ModuleType:

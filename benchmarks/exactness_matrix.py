@@ -301,6 +301,7 @@ def matrix(bundles: Sequence[str], seconds: float, jobs: int) -> dict[str, Any]:
     reference = in_process(REFERENCE, bundles, until)
     if "files" not in reference:
         raise SystemExit(f"the reference did not run: {reference}")
+    is_golden = reference_is_golden(reference)
     others = ways()[1:]
     with ThreadPoolExecutor(jobs) as pool:
         results = list(pool.map(lambda way: in_process(way, bundles, until), others))
@@ -308,7 +309,7 @@ def matrix(bundles: Sequence[str], seconds: float, jobs: int) -> dict[str, Any]:
         {"way": str(way), **asdict(way), **compare(result, reference)}
         for way, result in zip([REFERENCE, *others], [reference, *results], strict=True)
     ]
-    return {"machine": machine(), "reference_is_golden": reference_is_golden(reference), "ways": rows}
+    return {"machine": machine(), "reference_is_golden": is_golden, "ways": rows}
 
 
 def table(result: dict[str, Any]) -> str:

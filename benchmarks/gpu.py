@@ -7,7 +7,9 @@ after each), exactness.json and gpu.log with what the steps printed.
 
     --wheels DIR...    Python packages to use besides those installed: *.whl, also in parts (NAME.whl.00, NAME.whl.01,
                        ... or NAME.whl.partaa, ...), which are joined. For machines without a package index:
-                       onnxruntime-gpu with its CUDA provider, scikit-build-core, msgspec, pytest
+                       onnxruntime-gpu with its CUDA provider; scikit-build-core, packaging, pathspec and nanobind to
+                       build; msgspec, safetensors and pillow to run; pytest, iniconfig, pluggy, pygments and onnx to
+                       test; each unless it is installed there, for nothing is fetched
     --host             the same steps with the host device in place of the GPU, few repeats: a rehearsal
     --installed        measure the nicrt that is installed, build nothing
 """
@@ -65,6 +67,7 @@ class Run:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(part for part in path if part),
             "PATH": os.pathsep.join([str(self.site / "bin"), os.environ["PATH"]]),
+            "LD_LIBRARY_PATH": os.pathsep.join([*library_folders(), os.environ.get("LD_LIBRARY_PATH", "")]).strip(":"),
             "NICRT_CACHE": str(work / "cache"),
             "PYTHONUNBUFFERED": "1",
         }
@@ -84,8 +87,10 @@ class Run:
         entry = {"name": step.name, "code": code, "seconds": round(time.monotonic() - start, 1), "tail": tail}
         self._result["steps"].append(entry)
         for name in step.results:
-            if (self.work / name).is_file():
+            try:
                 self._result[Path(name).stem] = json.loads((self.work / name).read_text())
+            except (OSError, ValueError) as error:  # not written, or stopped in the middle of it
+                entry["no results"] = f"{name}: {error}"
         (self._out / "gpu.json").write_text(json.dumps(self._result, indent=2) + "\n")
         with (self._out / "gpu.log").open("a") as whole:
             whole.write(f"== {step.name}: {shlex.join(step.command)}\n{text}\n")
@@ -112,6 +117,13 @@ class Run:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 return f"stopped after {limit:.0f} s"
+
+
+def library_folders() -> list[str]:
+    """Where wheels that are installed, PyTorch's for one, have NVIDIA's libraries. ONNX Runtime looks for them beside
+    itself, and here it is in a folder of its own.
+    """
+    return [str(folder) for place in sys.path for folder in sorted(Path(place).glob("nvidia/*/lib"))]
 
 
 def join_wheels(folder: Path, target: Path) -> list[Path]:
@@ -166,7 +178,7 @@ def measuring_steps(run: Run, host: bool) -> Iterator[Step]:
     entropy = [python, str(BENCHMARKS / "device_entropy.py"), "--device", device, "-o", "entropy.json"]
     yield Step("entropy", [*entropy, *(["--batches", "1", "--repeat", "2"] if host else [])], 0.2, ("entropy.json",))
     tests = [str(ROOT / "tests" / name) for name in ("test_device.py", "test_device_decode.py")]
-    pytest = [python, "-m", "pytest", "-q", "-rs", "--tb=short", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
+    pytest = [python, "-m", "pytest", "-v", "-rs", "--tb=short", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
     yield Step("tests", [*pytest, *tests], 0.4)
     matrix = [python, str(BENCHMARKS / "exactness_matrix.py"), "-o", "exactness.json", "--jobs", "1" if host else "4"]
     matrix += ["--seconds", f"{0.8 * run.left:.0f}", *(["--bundles", "slim"] if host else [])]

@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,12 @@ SIZES = {"kodak": (768, 512), "1080p": (1920, 1080)}
 BATCHES = {"kodak": (1, 2, 4, 8, 16, 32, 64), "1080p": (1, 2, 4, 8, 16)}
 QUALITY = 50
 LIMITS = nicrt.Limits(memory_bytes=100 << 30)
-WAYS: dict[str, dict[str, Any]] = {"replayed": {}, "launched": {"capture": False}, "tf32": {"tf32": True}}
+WAYS: dict[str, dict[str, Any]] = {
+    "replayed": {},
+    "launched": {"capture": False},
+    "heuristic": {"conv_search": "heuristic"},
+    "tf32": {"tf32": True},
+}
 
 
 def pictures(quick: bool) -> dict[str, np.ndarray]:
@@ -38,11 +44,18 @@ def pictures(quick: bool) -> dict[str, np.ndarray]:
     return {"kodak": kodak, "1080p": photograph(*SIZES["1080p"])}
 
 
-def latency(codec: nicrt.Codec, device: str, data: bytes, repeat: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    for way, options in WAYS.items():
-        decoder = nicrt.DeviceDecoder(codec, device, limits=LIMITS, **options)
-        found = percentiles(measure.latencies(decoder, [data], repeat))
-        yield way, {**found, **measure.ran_on(decoder), "backends": decoder.backends}
+def attempt(measured: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What was measured, or why it could not be: the figures after it are measured all the same."""
+    try:
+        return measured()
+    except nicrt.NicrtError as error:
+        return {"failed": f"{type(error).__name__}: {error}"}
+
+
+def latency(codec: nicrt.Codec, device: str, data: bytes, repeat: int, options: dict[str, Any]) -> dict[str, Any]:
+    decoder = nicrt.DeviceDecoder(codec, device, limits=LIMITS, **options)
+    found = percentiles(measure.latencies(decoder, [data], repeat))
+    return {**found, **measure.ran_on(decoder), "backends": decoder.backends}
 
 
 def throughput(codec: nicrt.Codec, device: str, data: bytes, batch: int, repeat: int, threads: int) -> dict[str, Any]:
@@ -58,8 +71,6 @@ def throughput(codec: nicrt.Codec, device: str, data: bytes, batch: int, repeat:
     info = nicrt.info(data)
     done = threads * (repeat + measure.WARM_UP) * batch * info.width * info.height
     return {
-        "batch": batch,
-        "threads": threads,
         "p50_ms": percentiles([second for one in every for second in one])["p50_ms"],
         "gigapixels_per_second": round(done / seconds / 1e9, 4),
     }
@@ -104,20 +115,21 @@ def main() -> None:
         area = picture.shape[0] * picture.shape[1]
         rates = {"bpp": 8 * len(files[name]) / area, "compact_bpp": 8 * len(compact) / area}
         keep(name, "file", value={"height": picture.shape[0], "width": picture.shape[1], **rates})
-        for way, found in latency(codec, options.device, files[name], repeat):
+        for way, settings in WAYS.items():
+            found = attempt(partial(latency, codec, options.device, files[name], repeat, settings))
             keep(name, "latency", way, value=found)
-        keep(name, "steps", value=steps(codec, options.device, [files[name]], repeat))
+        keep(name, "steps", value=attempt(partial(steps, codec, options.device, [files[name]], repeat)))
     for name, data in files.items():
         most = 4 if options.quick else max(BATCHES[name])
         rows: list[dict[str, Any]] = []
         for threads in (1, 2):
             for batch in (b for b in BATCHES[name] if b <= most):
-                try:
-                    rows.append(throughput(codec, options.device, data, batch, max(3, repeat // (4 * batch)), threads))
-                except nicrt.NicrtError as error:
-                    rows.append({"batch": batch, "threads": threads, "failed": str(error)})
+                often = max(3, repeat // (4 * batch))
+                found = attempt(partial(throughput, codec, options.device, data, batch, often, threads))
+                rows.append({"batch": batch, "threads": threads, **found})
                 keep(name, "throughput", value=rows)
-        keep(name, "steps of a batch", value=steps(codec, options.device, [data] * most, max(3, repeat // 20)))
+        whole = partial(steps, codec, options.device, [data] * most, max(3, repeat // 20))
+        keep(name, "steps of a batch", value=attempt(whole))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from nicrt.runtime.backends.base import Array
 from nicrt.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from nicrt.runtime.cli import main
 from nicrt.runtime.device.decoder import StreamTensors
-from nicrt.runtime.device.graphs import REPLAYABLE, GraphOptions, operators, why_not_alone
+from nicrt.runtime.device.graphs import REPLAYABLE, GraphOptions, _BoundSession, operators, why_not_alone
 from nicrt.runtime.device.layout import Step, symbol_limits
 from nicrt.runtime.device.plan import Plan
 from nicrt.runtime.errors import UnsupportedError
@@ -435,6 +435,24 @@ def test_which_sessions_only_queue_work() -> None:
         assert "on the CPU: Pad" in str(why_not_alone(session, model))
     assert "later one" in str(why_not_alone(object(), b""))
     assert operators(_PlacedSession("Cuda", ["Shape"]), on_gpu=True) == {"Conv"} <= REPLAYABLE
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_inputs_that_a_session_wants_on_the_host_are_bound_in_every_run(alone: bool) -> None:
+    """ONNX Runtime copies such an input when it is bound, not when the session runs."""
+    calls: list[str] = []
+    binding = SimpleNamespace(
+        bind_input=lambda port, *_: calls.append(f"bind {port}"), bind_output=lambda port, *_: calls.append(port)
+    )
+    session = SimpleNamespace(io_binding=lambda: binding, run_with_iobinding=lambda *_: calls.append("run"))
+    stream = SimpleNamespace(synchronize=lambda: calls.append("wait"))
+    device = SimpleNamespace(kind="cuda", index=0)
+    buffer = SimpleNamespace(dtype="int32", shape=(1,), pointer=64)
+    bound = _BoundSession(session, None, device, stream, alone=alone, capturable=False)  # type: ignore[arg-type]
+    run = bound.bind({"x": buffer}, {"y": buffer})  # type: ignore[dict-item]
+    assert calls == ["bind x", "y"]
+    run()
+    assert calls[2:] == (["run"] if alone else ["wait", "bind x", "run"])
 
 
 def test_options_of_the_cuda_provider(codec: nicrt.Codec) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +24,17 @@ if TYPE_CHECKING:
 
 CONV_SEARCHES = ("exhaustive", "heuristic", "default")
 CUDA_PROVIDER = "CUDAExecutionProvider"
+CAPTURING = threading.Lock()
+"""Held while a stream is captured, and while a session is made: that waits for the whole device, which CUDA refuses as
+long as any stream is captured."""
 REPLAYABLE = frozenset([
-    "Abs", "Add", "Cast", "Clip", "Conv", "ConvTranspose", "DepthToSpace", "Div", "Exp", "Floor", "FusedConv",
-    "Gather", "LeakyRelu", "Less", "MatMul", "Max", "Min", "Mul", "Neg", "Pow", "Relu", "Reshape", "Round", "Slice",
-    "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+    "Abs", "Add", "Cast", "Clip", "Conv", "ConvTranspose", "DepthToSpace", "Div", "Exp", "Floor", "Gather",
+    "LeakyRelu", "Less", "MatMul", "Max", "Min", "Mul", "Neg", "Pow", "Relu", "Reshape", "Round", "Slice", "Sqrt",
+    "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
 ])  # fmt: skip
 """Operators whose work on a GPU can be captured. Others (Concat, Split) bring small arrays by page-locked memory that a
-callback on the stream frees, which a replay would free again (microsoft/onnxruntime, pull request 32081)."""
+callback on the stream frees, which a replay would free again (microsoft/onnxruntime, pull request 32081); FusedConv
+clears its output on the default stream, where no capture sees it."""
 
 
 @runtime_checkable
@@ -81,22 +88,26 @@ class _BoundSession(Session):
         self.capturable = capturable
 
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Callable[[], None]:
-        kind = "cuda" if self._device.kind == CUDA else "cpu"
         session: Any = self._session
         binding = session.io_binding()
-        for bind, buffers in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
-            for port, buffer in buffers.items():
-                bind(port, kind, self._device.index, np.dtype(buffer.dtype), buffer.shape, buffer.pointer)
+        self._bind(binding.bind_input, inputs)
+        self._bind(binding.bind_output, outputs)
 
         def run() -> None:
-            if not self._alone:  # what it copies to the host itself has to be there
+            if not self._alone:  # it copies what it wants on the host when that is bound: it has to be there
                 self._stream.synchronize()
+                self._bind(binding.bind_input, inputs)
             try:
                 session.run_with_iobinding(binding, self._run_options)
             except Exception as error:  # ONNX Runtime raises many unrelated types
                 raise InternalError(f"ONNX Runtime failed: {first_line(error)}") from error
 
         return run
+
+    def _bind(self, bind: Callable[..., None], buffers: Mapping[str, Buffer]) -> None:
+        kind = "cuda" if self._device.kind == CUDA else "cpu"
+        for port, buffer in buffers.items():
+            bind(port, kind, self._device.index, np.dtype(buffer.dtype), buffer.shape, buffer.pointer)
 
 
 class OnnxRuntimeDevice(OnnxRuntimeCpu):
@@ -118,13 +129,16 @@ class OnnxRuntimeDevice(OnnxRuntimeCpu):
                 "ONNX Runtime has no CUDA provider here: pip uninstall onnxruntime, then pip install 'nicrt[gpu]' (or "
                 "onnxruntime-gpu)"
             )
+        self._cudnn = cudnn_version()
         self._options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
 
     def load(self, graph: Graph, data: bytes) -> _BoundSession:
         """Raises UnsupportedError also when some of it would run on the CPU, unless `mixed`."""
         if not self._on_gpu:
             return self._bound(super().load(graph, data), alone=True, capturable=False)
-        with tempfile.TemporaryDirectory() as folder:
+        if self._cudnn is None:  # ONNX Runtime starts without it, and fails when a convolution runs
+            raise UnsupportedError("there is no cuDNN 9: pip install nvidia-cudnn-cu13 (-cu12 for CUDA 12)")
+        with tempfile.TemporaryDirectory() as folder, CAPTURING:
             optimised = Path(folder) / "optimised.onnx"
             self._options.optimized_model_filepath = str(optimised)
             session = super().load(graph, data)
@@ -153,7 +167,17 @@ class OnnxRuntimeDevice(OnnxRuntimeCpu):
     def identity(self) -> str:
         if not self._on_gpu:
             return super().identity()
-        return f"onnxruntime {self._library.__version__} {self._device.name} {self._provider_options}"
+        versions = f"{self._library.__version__} cuDNN {self._cudnn}"
+        return f"onnxruntime {versions} {self._device.name} {self._provider_options}"
+
+
+def cudnn_version() -> int | None:
+    """91002 for 9.10.2; None where ONNX Runtime would not find it either."""
+    try:
+        library = ctypes.CDLL("cudnn64_9.dll" if sys.platform == "win32" else "libcudnn.so.9")
+    except OSError:
+        return None
+    return int(library.cudnnGetVersion())
 
 
 def why_not_alone(session: Any, optimised: bytes | None) -> str | None:

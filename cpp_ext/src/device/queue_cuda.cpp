@@ -147,6 +147,7 @@ Status Queue::wait(const Event& event) {
 Status Queue::release_to(std::uintptr_t handle) {
     std::shared_ptr<Event> event;
     NICRT_RETURN_IF_ERROR(record(event));
+    const DeviceGuard guard(impl_->device);  // the default streams' handles mean those of the current device
     auto* const stream = reinterpret_cast<cudaStream_t>(handle);
     return cuda_status(cudaStreamWaitEvent(stream, event->impl().event, 0), "making another stream wait");
 }
