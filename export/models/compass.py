@@ -111,11 +111,14 @@ class Compass(nn.Module):
         self.residual = MeanScale(exact=True)
         self.liff = ImplicitFilter()
 
-    def forward(self, below: Tensor, x: Tensor, integers: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, below: Tensor, x: Tensor, implicit: bool, integers: bool) -> tuple[Tensor, Tensor, Tensor]:
         """For training a layer: pictures of the layer below [b, 3, h, w] and of this one [b, 3, h2, w2] →
-        reconstruction (not clamped), bits [b] and prediction. `integers`: as in MeanScale."""
+        reconstruction (not clamped), bits [b] and prediction, by the filter if `implicit`, else by bicubic
+        interpolation. `integers`: as in MeanScale."""
         height, width = x.shape[2:]
-        prediction = self.liff(below.clamp(0, 1), (height, width)).float()
+        enlarge = self.liff if implicit else bicubic
+        with torch.set_grad_enabled(self.liff.head.weight.requires_grad):  # a filter that stays as it is needs none
+            prediction = enlarge(below.clamp(0, 1), (height, width)).float()
         residual, bits = self.residual(pad(x - prediction + RESIDUAL_OFFSET), integers)
         return prediction + residual[:, :, :height, :width] - RESIDUAL_OFFSET, bits, prediction
 

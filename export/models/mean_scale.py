@@ -136,6 +136,11 @@ class MeanScale(Hyperprior):
         hidden = self.g_a[:-1](x)
         with torch.autocast(x.device.type, enabled=False):  # it must not round latents
             y = self.g_a[-1](hidden.float())
+        mean, bits = self.cost(y, integers)
+        return self.g_s(rounded(y - mean) + mean).float(), bits
+
+    def cost(self, y: Tensor, integers: bool = False) -> tuple[Tensor, Tensor]:
+        """For training: latents [b, m, 4h, 4w] → their means, and bits of all [b]."""
         z = self.h_a(y).float()
         if isinstance(self.h_s, HyperSynthesis):
             mean, index = self.h_s.trained(rounded(z), integers)
@@ -143,8 +148,7 @@ class MeanScale(Hyperprior):
         else:
             scale, mean = self.h_s(rounded(z)).float().chunk(2, 1)
             symbol_bits = trained_scale_bits(y - mean, scale)
-        bits = self.prior.trained_bits(z).sum((1, 2, 3)) + symbol_bits.sum((1, 2, 3))
-        return self.g_s(rounded(y - mean) + mean).float(), bits
+        return mean, self.prior.trained_bits(z).sum((1, 2, 3)) + symbol_bits.sum((1, 2, 3))
 
     def gaussians(self, z: Tensor) -> tuple[Tensor, Tensor]:
         if isinstance(self.h_s, HyperSynthesis):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 SUFFIXES = (".avif", ".jpeg", ".jpg", ".png", ".webp")
+BLOCKS = 160
 LEAST_SIDE = 256
 """Of a photograph in pixels, and the largest of a crop."""
 
@@ -31,6 +33,13 @@ class Photos:
     def crops(self, random: np.random.Generator, count: int, side: int) -> Tensor:
         """Random crops, half of them mirrored: float32 [count, 3, side, side] in [0, 1]."""
         return torch.from_numpy(np.stack([self._crop(random, side) for _ in range(count)])).permute(0, 3, 1, 2) / 255
+
+    def blocks(self, side: int) -> Iterator[Tensor]:
+        """Small crops, BLOCKS for every photograph, the same at every call: float32 [BLOCKS, 3, side, side] in
+        [-0.5, 0.5]."""
+        random = np.random.default_rng(0)
+        for _ in self.files:
+            yield self.crops(random, BLOCKS, side) - 0.5
 
     def _crop(self, random: np.random.Generator, side: int) -> npt.NDArray[np.uint8]:
         photo = self._load(self.files[random.integers(len(self.files))])

@@ -34,7 +34,7 @@ Log = dict[str, Tensor]
 
 WARM_UP_STEPS, WARM_UP_SHARE = 100, 0.02  # of the learning rate: whichever is over first
 LEAST_RATE = 0.01  # of the peak, at the end
-GRADIENT_NORM = 1.0
+GRADIENT_NORM = 1.0  # of each tensor
 DECAY = 0.999  # of the averaged weights, per step
 EAGER_STEPS = 3  # before capture, so that libraries have chosen their algorithms
 FIRST_LAPS, AVERAGED_LAPS, PAUSE = 3, 30, 10.0
@@ -47,8 +47,8 @@ class Recipe(ABC):
     family: str
     model: nn.Module
     photos: Photos
-    started = False
-    """Whether the run began with trained weights; parts of a schedule that prepare them are then left out."""
+    started: int = False
+    """Whether (or how much of it) the run began with trained weights; what prepares them is then left out."""
     learning_rate = 3e-4
     rates: Mapping[str, float] = {}
     """Factors on the learning rate by the beginnings of names, for weights that are small because their inputs are
@@ -163,7 +163,7 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16, cache_enabled=False):
             loss, log = self.recipe.loss(batch, phase)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.trained.values(), GRADIENT_NORM, foreach=True)
+        norm = _clip([p.grad for p in self.trained.values() if p.grad is not None])
         self.optimiser.step()
         with torch.no_grad():
             self.recipe.project()
@@ -210,6 +210,14 @@ class Trainer:
         for parameter, moments in self.optimiser.state.items():
             for name in ("exp_avg", "exp_avg_sq"):  # in memory as the weights are
                 moments[name] = torch.empty_like(parameter).copy_(moments[name])
+
+
+def _clip(gradients: list[Tensor]) -> Tensor:
+    """Gradients of tensors are shortened to GRADIENT_NORM, each on its own: those of a GDN's gamma, whose inputs are
+    squares, are thousands of times longer than the others, which would be left next to nothing. → norm of all."""
+    norms = torch.stack(torch._foreach_norm(gradients))
+    torch._foreach_mul_(gradients, list((GRADIENT_NORM / norms.clamp_min(GRADIENT_NORM)).unbind()))
+    return norms.norm()
 
 
 class _Captured:

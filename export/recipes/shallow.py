@@ -18,13 +18,10 @@ from nicrt.export.models.shallow import LATENTS, LEAKY_SLOPE, Shallow
 from .data import Photos
 from .loop import Batch, Log, Recipe
 from .losses import LAMBDAS, MIDDLE, balanced, psnr, rate_distortion, squared_error
+from .transforms import BLOCK, STEP, karhunen_loeve, moments
 
 CROP, BATCH = 256, 8
 LINEAR_EVERY = 4
-BLOCK, BLOCKS = 16, 160  # side of the blocks of the Karhunen-Loeve transform, and how many of each photograph
-STEP = 0.175
-"""Quantisation step at the middle trade-off for an orthonormal transform of pixels in [0, 1], from the slope of the
-rate there."""
 INTEGERS_FROM = 0.6  # of a run without a base: then the hyper synthesis trains with the weights that it is lowered to
 
 
@@ -71,23 +68,11 @@ def load(model: Shallow, base: Mapping[str, Tensor]) -> None:
         raise ValueError(f"the base is not of this family: it lacks {lacking[0]}")
 
 
-def karhunen_loeve(photos: Photos, seed: int = 0) -> Tensor:
-    """The 320 principal directions of blocks of the photographs - 0.5, float32 [320, 3, 16, 16], orthonormal."""
-    random = np.random.default_rng(seed)
-    size = 3 * BLOCK * BLOCK
-    moments = torch.zeros(size, size, dtype=torch.float64)
-    for _ in photos.files:
-        blocks = photos.crops(random, BLOCKS, BLOCK).double().sub(0.5).flatten(1)
-        moments += blocks.T @ blocks
-    _, directions = torch.linalg.eigh(moments)
-    return directions.flip(1)[:, :LATENTS].T.float().reshape(LATENTS, 3, BLOCK, BLOCK)
-
-
 @torch.no_grad()
 def start(model: Shallow, photos: Photos) -> None:
     """Analysis and synthesis become the Karhunen-Loeve transform and its inverse, exactly: each of the 12 pixels of a
     2x2 block is a pair of hidden channels of opposite sign, whose leaky ReLUs add up to a line."""
-    basis = karhunen_loeve(photos)
+    (basis,) = karhunen_loeve(moments(photos.blocks(BLOCK)), [(BLOCK, LATENTS)])
     model.linear.weight.zero_()[:, :, 8:24, 8:24] = basis / STEP
     nn.init.zeros_(model.linear.bias)
     first, second = model.synthesis

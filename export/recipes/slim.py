@@ -8,21 +8,27 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nicrt.export.models.slim import WIDTHS, Slim
 
 from .data import Photos
 from .loop import Batch, Log, Recipe
-from .losses import LAMBDAS, balanced, project_gdn, psnr, rate_distortion, squared_error
+from .losses import LAMBDAS, MIDDLE, balanced, project_gdn, psnr, rate_distortion, squared_error
+from .transforms import BLOCK, STEP, fit, karhunen_loeve, moments
 
-CROP, BATCH = 256, 8
+CROP, BATCH = 128, 8
 TARGETS = np.array(LAMBDAS[: len(WIDTHS)])
 SCHEDULED_UNTIL = 0.5  # of a run without a base: then every width is at its own trade-off
+CASCADE = ((4, 48), (2, 192), (2, 192))  # sides of blocks and channels
+SMALL, GAMMA, FIT_BATCHES = 1e-4, 1e-3, 12
 
 
 class SlimRecipe(Recipe):
     """`scalable`: fine-tune a base for the widest latents in five streams as well."""
+
+    learning_rate = 1e-3
+    rates: Mapping[str, float] = {"dec.0.weight": 0.1, "enc.2.weight": 1.0, "gdn": 0.3, "igdn": 0.3, "prior": 3.0}
 
     def __init__(self, family: str, photos: Photos, base: Mapping[str, Tensor] | None, scalable: bool) -> None:
         self.family, self.photos, self.scalable, self.started = family, photos, scalable, base is not None
@@ -32,7 +38,12 @@ class SlimRecipe(Recipe):
         elif scalable:
             raise ValueError("the fine-tune for streams needs a trained base")
         else:
-            start(self.model)
+            start(self.model, photos)
+
+    def factor(self, name: str) -> float:
+        if name.endswith("gamma"):  # of squares: those of latents are in the thousands
+            return 0.002 if name.startswith(("gdn.2", "igdn.0")) else 0.05
+        return next((factor for start, factor in self.rates.items() if name.startswith(start)), 0.5)
 
     def draw(self, random: np.random.Generator, progress: float) -> Batch:
         along = 1.0 if self.started else min(1.0, progress / SCHEDULED_UNTIL)
@@ -58,9 +69,34 @@ class SlimRecipe(Recipe):
 
 
 @torch.no_grad()
-def start(model: Slim) -> None:
-    """PyTorch's own start for the weights, flat priors."""
+def start(model: Slim, photos: Photos) -> None:
+    """The leading channels become a cascade of Karhunen-Loeve transforms of blocks and its inverse: 4x4 pixels, then
+    twice 2x2 of what came before, the strongest directions first, so that the channels of every width are the best
+    for it. The last GDN and its inverse hold the widths' quantisation steps, the others begin as almost the identity.
+    Further channels of the outer layers, for which a block has no directions left, begin as small noise."""
+    first, second, third = karhunen_loeve(moments(photos.blocks(BLOCK)), CASCADE)
     for layer in (*model.enc, *model.dec):
-        nn.init.kaiming_uniform_(layer.weight, a=5**0.5)
-    for prior in model.prior:
-        prior.start()
+        layer.weight.normal_(0, SMALL)
+        for bias in layer.bias:
+            bias.zero_()
+    complete = len(first)
+    for outer, noise in ((model.enc[0].weight, 0.03), (model.dec[2].weight, 0.01)):
+        outer[complete:].normal_(0, noise)
+        outer[:complete, :, 4:8, 4:8] = first
+    model.dec[1].weight[:, complete:].normal_(0, 10 * SMALL)
+    for inner in (model.enc[1].weight, model.dec[1].weight):
+        inner[:, :complete, 2:4, 2:4] = second
+    model.enc[2].weight[:, :, 2:4, 2:4] = third / STEP
+    model.dec[0].weight[:, :, 2:4, 2:4] = third * STEP
+    for number, target in enumerate(TARGETS):
+        norms = [norms[number] for norms in (*model.gdn, *model.igdn)]
+        for norm in norms:
+            norm.beta.fill_(1)
+            norm.gamma.copy_(GAMMA * torch.eye(len(norm.beta)))
+        for norm in (model.gdn[-1][number], model.igdn[0][number]):
+            norm.beta.fill_(MIDDLE / target)
+            norm.gamma.zero_()
+    random = np.random.default_rng(0)
+    for number, prior in enumerate(model.prior):
+        pictures = [photos.crops(random, BATCH, CROP) for _ in range(FIT_BATCHES)]
+        fit(prior, torch.cat([model.analyse(x, number)[:, :, 1:-1, 1:-1] for x in pictures]))

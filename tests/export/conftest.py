@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,9 +29,25 @@ def shipped() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shipped_checkpoint() -> Path:
-    """What the shipped bundle is exported from: with a deep analysis."""
-    return ROOT / "export" / "weights" / "shallow.safetensors"
+def shipped_weights() -> Callable[[str], Path]:
+    """Name of a checkpoint → what a shipped bundle is exported from: kept beside the export, or in ../shared, where
+    training has not gone on from there."""
+
+    def find(name: str) -> Path:
+        folders = ROOT / "export" / "weights", SHARED / "weights"
+        files = [folder / f"{name}.safetensors" for folder in folders]
+        found = next((file for file in files if file.is_file()), None)
+        if found is None:
+            pytest.skip("needs the trained weights in ../shared")
+        return found
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def shipped_checkpoint(shipped_weights: Callable[[str], Path]) -> Path:
+    """With a deep analysis."""
+    return shipped_weights("shallow")
 
 
 @pytest.fixture(scope="session")

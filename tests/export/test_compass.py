@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -39,14 +40,17 @@ def codec() -> nicrt.Codec:
 
 
 @pytest.fixture(scope="module")
-def trained() -> Compass:
+def checkpoints(shipped_weights: Callable[[str], Path]) -> tuple[Path, Path]:
+    """Of the layers and of their base."""
+    return shipped_weights("compass"), shipped_weights("hyper-base")
+
+
+@pytest.fixture(scope="module")
+def trained(checkpoints: tuple[Path, Path]) -> Compass:
     """The float model that the bundle comes from."""
     from safetensors.torch import load_file
 
-    weights = ENGINES.parents[1] / "shared" / "weights"
-    layers, base = weights / "compass.safetensors", weights / "hyper-base.safetensors"
-    if not (layers.is_file() and base.is_file()):
-        pytest.skip("needs the trained weights in ../shared")
+    layers, base = checkpoints
     state = {**load_file(layers), **{f"base.{name}": tensor for name, tensor in load_file(base).items()}}
     model = Compass()
     model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
@@ -300,14 +304,14 @@ def test_what_feeds_the_next_layer_is_in_the_symbol_id(codec: nicrt.Codec) -> No
     assert variants["compass"].picture_id == variants["bicubic"].picture_id
 
 
-def test_the_shipped_bundle_is_the_export_of_the_weights(trained: Compass, tmp_path: Path) -> None:
+def test_the_shipped_bundle_is_the_export_of_the_weights(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
     from nicrt.export.cli import export_family
     from nicrt.runtime.errors import UnsupportedError
 
-    weights = ENGINES.parents[1] / "shared" / "weights"
+    layers, base = checkpoints
     with pytest.raises(UnsupportedError, match="--base"):
-        export_family("compass", weights / "compass.safetensors", tmp_path / "none")
-    export_family("compass", weights / "compass.safetensors", tmp_path / "out", base=weights / "hyper-base.safetensors")
+        export_family("compass", layers, tmp_path / "none")
+    export_family("compass", layers, tmp_path / "out", base=base)
     for path in sorted((ENGINES / "compass").rglob("*")):
         if path.is_file():
             assert (tmp_path / "out" / path.relative_to(ENGINES / "compass")).read_bytes() == path.read_bytes(), path

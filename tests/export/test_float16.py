@@ -5,6 +5,7 @@ Per family those of its graphs are exported that differ in kind; they stand in f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,6 @@ from nicrt.export.float16 import in_float16  # noqa: E402
 from nicrt.export.onnx_export import export_module  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-WEIGHTS = ROOT.parent / "shared" / "weights"
-OWN_WEIGHTS = ROOT / "export" / "weights"
 HARBOUR = ROOT / "tests" / "pictures" / "harbour.png"
 MAX_LOSS_DB = 0.02
 LARGEST = Pictures((1, 1), (256, 256), (512, 512), batch=2)
@@ -49,17 +48,14 @@ FAMILY = {
 
 @pytest.fixture(scope="module", params=FAMILY)
 def family(request: pytest.FixtureRequest) -> str:
-    if request.param != "shallow" and not WEIGHTS.is_dir():
-        pytest.skip("needs the trained weights in ../shared")
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def source(family: str) -> BundleSource:
-    folder = OWN_WEIGHTS if family == "shallow" else WEIGHTS
-    weights = safetensors.load_file(folder / f"{FAMILY[family][0]}.safetensors")
+def source(family: str, shipped_weights: Callable[[str], Path]) -> BundleSource:
+    weights = safetensors.load_file(shipped_weights(FAMILY[family][0]))
     if family == "compass":
-        base = safetensors.load_file(WEIGHTS / "hyper-base.safetensors")
+        base = safetensors.load_file(shipped_weights("hyper-base"))
         weights |= {f"base.{name}": tensor for name, tensor in base.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flow, "_z0_tables", lambda prior: None)  # they take longer than everything else here

@@ -24,7 +24,7 @@ from nicrt.export.models.flow import Flow  # noqa: E402
 from nicrt.export.models.mean_scale import MeanScale  # noqa: E402
 from nicrt.export.models.shallow import Shallow  # noqa: E402
 from nicrt.export.models.slim import WIDTHS, Slim  # noqa: E402
-from nicrt.export.recipes import compass, flow, loop, mean_scale, shallow, slim, variants  # noqa: E402
+from nicrt.export.recipes import compass, data, flow, loop, mean_scale, shallow, slim, transforms, variants  # noqa: E402
 from nicrt.export.recipes.__main__ import main  # noqa: E402
 from nicrt.export.recipes.data import Photos  # noqa: E402
 from nicrt.export.recipes.families import RECIPES  # noqa: E402
@@ -53,7 +53,8 @@ def _small() -> None:
         patch.setattr(module, "BATCH", 2)
         patch.setattr(module, "CROP", 64)
     patch.setattr(compass, "LEAST_SIDE", 32)
-    patch.setattr(shallow, "BLOCKS", 300)
+    patch.setattr(data, "BLOCKS", 300)
+    patch.setattr(transforms, "FIT_STEPS", 30)
     patch.setattr(variants, "FIT_BATCHES", 4)
     patch.setattr(variants, "FIT_CROP", 64)
     yield
@@ -201,10 +202,10 @@ def test_widths_start_at_one_trade_off_and_end_at_their_own(photos: Photos) -> N
     assert (np.diff(middle) > 0).all() and (middle >= last - 1e-9).all()
 
 
-def test_scalable_streams_end_in_the_plain_codec() -> None:
+def test_scalable_streams_end_in_the_plain_codec(photos: Photos) -> None:
     torch.manual_seed(3)
     model = Slim()
-    slim.start(model)
+    slim.start(model, photos)
     x = torch.rand(1, 3, 32, 32)
     pictures, bits = model.scalable(x)
     torch.testing.assert_close(pictures[-1], model(x, len(WIDTHS) - 1)[0])
@@ -217,7 +218,7 @@ def test_the_filter_comes_before_the_layers(photos: Photos, bases: Bases) -> Non
     log = recipe.loss(recipe.draw(np.random.default_rng(0), 0.0), 0)[1]
     assert set(log) == {"psnr"}
     again = RECIPES["compass"](photos, bases["mean-scale"] | recipe.weights(recipe.model.state_dict()))
-    assert again.phase(0.0) == compass.INTEGERS
+    assert again.phase(0.0) == compass.TOGETHER
 
 
 def test_partial_paths_of_the_flow_are_those_of_its_evaluation(photos: Photos) -> None:

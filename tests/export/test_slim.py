@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,8 @@ SYMBOLS_MAY_DIFFER = 1e-4
 
 
 @pytest.fixture(scope="module")
-def weights(checkpoint: Path) -> Path:
-    return checkpoint.with_name("slim.safetensors")
+def weights(shipped_weights: Callable[[str], Path]) -> Path:
+    return shipped_weights("slim")
 
 
 @pytest.fixture(scope="module")
