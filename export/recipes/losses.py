@@ -27,9 +27,9 @@ def rate_distortion(bpp: Tensor, error: Tensor, weight: Tensor | float) -> Tenso
     return bpp + weight * 255**2 * error
 
 
-def balanced(loss: Tensor, weight: Tensor) -> Tensor:
+def balanced(loss: Tensor, weight: Tensor | float) -> Tensor:
     """Losses at different weights brought to like sizes: both their terms grow about with the root of the weight."""
-    return (MIDDLE / weight).sqrt() * loss
+    return (MIDDLE / weight) ** 0.5 * loss
 
 
 @torch.no_grad()
