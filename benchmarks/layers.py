@@ -21,8 +21,8 @@ import nicrt
 from nicrt.runtime.evaluate import psnr
 from nicrt.runtime.pictures import resize
 
-QUALITIES = (25, 50, 75, 100)
-PEER_QUALITIES = (10, 25, 50, 75)
+QUALITIES = (10, 25, 50, 75)
+PEER_QUALITIES = (10, 40, 70, 100)  # so that the curves overlap
 SCALES = (1, 2, 4)
 Pixels = npt.NDArray[np.uint8]
 Curve = list[tuple[float, float]]

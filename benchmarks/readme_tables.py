@@ -6,6 +6,7 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`. A test keeps R
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from nicrt.runtime.bundle import Bundle, find
+from nicrt.runtime.evaluate import compare
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 BUNDLES = ("shallow", "slim", "mean-scale", "compass", "flow")
 PEERS = ("jpeg", "webp", "avif")
+WEIGHTS = ("shallow", "shallow-linear", "slim", "mean-scale", "compass", "flow")
 
 
 def load(name: str) -> Any:
@@ -167,6 +170,21 @@ def goals() -> str:
     return markdown(["what", "goal", "measured", "ratio"], rows)
 
 
+def bd_rate(anchor: str, test: str) -> float:
+    """In percent, of two results on Kodak."""
+    return compare(load(f"kodak/{anchor}.json"), load(f"kodak/{test}.json"))["bd_rate_psnr"]
+
+
+def weights() -> str:
+    """BD-rates on Kodak: of the shipped weights against the first ones, and against other formats."""
+    lines = {f"`{name}`": (name, f"first/{name.removesuffix('-linear')}", *PEERS) for name in WEIGHTS}
+    rows = []
+    for title, (name, *anchors) in lines.items():
+        rates = [bd_rate(anchor, name) if anchor else math.nan for anchor in anchors]
+        rows.append([title, *("" if math.isnan(rate) else f"{rate:+.1f}%" for rate in rates)])
+    return markdown(["bundle", "first weights", *(f"{peer.upper()} (Pillow)" for peer in PEERS)], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "shallow_kodak": shallow_kodak,
     "coder": coder,
@@ -174,6 +192,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "decode_steps": decode_steps,
     "large": large,
     "goals": goals,
+    "weights": weights,
 }
 
 
