@@ -86,7 +86,11 @@ def main() -> None:
     for path in options.pictures:
         result[path.stem] = measure(np.asarray(Image.open(path).convert("RGB")))
         print(path.stem, result[path.stem]["bd_rate_percent"], flush=True)
-    options.output.write_text(json.dumps({"scales": SCALES, "pictures": result}, indent=2) + "\n")
+    rates = [measured["bd_rate_percent"] for measured in result.values()]
+    means = {name: round(float(np.mean([rate[name] for rate in rates])), 2) for name in rates[0]}
+    print("mean", means)
+    whole = {"scales": SCALES, "mean_bd_rate_percent": means, "pictures": result}
+    options.output.write_text(json.dumps(whole, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -177,7 +177,13 @@ def bd_rate(anchor: str, test: str) -> float:
 
 def weights() -> str:
     """BD-rates on Kodak: of the shipped weights against the first ones, and against other formats."""
-    lines = {f"`{name}`": (name, f"first/{name.removesuffix('-linear')}", *PEERS) for name in WEIGHTS}
+    lines = {
+        f"`{name.replace('-linear', ' -e 4')}`": (name, f"first/{name.removesuffix('-linear')}", *PEERS)
+        for name in WEIGHTS
+    }
+    third = [f"third/{name}" for name in PEERS]
+    lines["`shallow`, every third picture"] = ("third/shallow", "", *third)
+    lines["the same with `-e 7`, 200 steps"] = ("third/shallow-iterated", "", *third)
     rows = []
     for title, (name, *anchors) in lines.items():
         rates = [bd_rate(anchor, name) if anchor else math.nan for anchor in anchors]

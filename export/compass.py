@@ -44,7 +44,8 @@ BANDS = 16
 """Rows of a band of the filter: at a width of 1920 it takes 170 MiB (measured, ONNX Runtime), with 64 rows 590 MiB, in
 the same time."""
 WORST_STEP, BEST_STEP = 64, -64
-SKIP = 0
+SKIP = 6
+"""Not-coded threshold. On three crops of Kodak, 5 to 8 take 0.4 to 0.6% off the rate at equal PSNR, 12 adds 8%."""
 
 _PICTURE = Port("float32", ["n", 3, "64h", "64w"])
 _ANY_PICTURE = Port("float32", ["n", 3, "a", "b"])
