@@ -150,9 +150,10 @@ class _Layer:
 
 @pytest.fixture(scope="module", params=["compass", "bicubic"])
 def file(request: pytest.FixtureRequest, codec: nicrt.Codec, photographs: list[NDArray[Any]]) -> tuple[str, Any, bytes]:
-    """Variant, picture and file of a part of a photograph."""
+    """Variant, picture and file of a part of a photograph, with nothing left out."""
     picture = photographs[1][0].transpose(1, 2, 0)[100:326, 200:549]
-    return request.param, picture, codec.encode(picture, variant=request.param, scales=SCALES)
+    data = codec.encode(picture, variant=request.param, scales=SCALES, parameters={"skip": 0})
+    return request.param, picture, data
 
 
 @pytest.fixture(scope="module")
