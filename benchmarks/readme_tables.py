@@ -182,6 +182,7 @@ def weights() -> str:
         for name in WEIGHTS
     }
     third = [f"third/{name}" for name in PEERS]
+    lines["`shallow-jpeg`, 6 minutes on `shallow`"] = ("shallow-jpeg", "", *PEERS)
     lines["`shallow`, every third picture"] = ("third/shallow", "", *third)
     lines["the same with `-e 7`, 200 steps"] = ("third/shallow-iterated", "", *third)
     rows = []
