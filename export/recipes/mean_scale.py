@@ -15,12 +15,11 @@ from nicrt.export.models.mean_scale import MeanScale
 from .data import Photos
 from .loop import Batch, Log, Recipe
 from .losses import MIDDLE, project_gdn, psnr, rate_distortion, squared_error
-from .transforms import STEP, descend, fit, karhunen_loeve, moments
+from .transforms import SMALL, STEP, almost_identity, descend, fit, karhunen_loeve, moments
 
 CROP, BATCH = 256, 4
 CASCADE = ((2, 12), (2, 48), (2, 128), (2, 192))  # sides of blocks and channels
 OFFSET = 0.5  # of what is transformed
-SMALL, GAMMA = 1e-4, 1e-3
 START_BATCHES, START_RATE = 40, 1e-3
 RATES = {"g_a": 0.5, "g_s.0.": 0.1, "g_s": 0.5, "prior": 3.0}
 
@@ -78,8 +77,7 @@ def start(codec: MeanScale, x: Tensor) -> None:
     synthesis[0].bias.fill_(OFFSET)
     for norm in (*codec.g_a, *codec.g_s):
         if isinstance(norm, GDN):
-            norm.beta.fill_(1)
-            norm.gamma.copy_(GAMMA * torch.eye(len(norm.beta)))
+            almost_identity(norm)
     latents = torch.cat([codec.g_a(batch + OFFSET) for batch in x.split(BATCH)])
     fit(codec.prior, torch.cat([codec.h_a(batch) for batch in latents.split(BATCH)]))
     hyperprior = [*codec.h_a.parameters(), *codec.h_s.parameters(), *codec.prior.parameters()]

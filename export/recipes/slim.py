@@ -15,19 +15,26 @@ from nicrt.export.models.slim import WIDTHS, Slim
 from .data import Photos
 from .loop import Batch, Log, Recipe
 from .losses import LAMBDAS, MIDDLE, balanced, project_gdn, psnr, rate_distortion, squared_error
-from .transforms import BLOCK, STEP, fit, karhunen_loeve, moments
+from .transforms import BLOCK, SMALL, STEP, almost_identity, fit, karhunen_loeve, moments
 
 CROP, BATCH = 128, 8
 TARGETS = LAMBDAS[: len(WIDTHS)]
 CASCADE = ((4, 48), (2, 192), (2, 192))  # sides of blocks and channels
-SMALL, GAMMA, FIT_BATCHES = 1e-4, 1e-3, 12
+FIT_BATCHES = 12
 
 
 class SlimRecipe(Recipe):
     """`scalable`: fine-tune a base for the widest latents in five streams as well."""
 
     learning_rate = 1e-3
-    rates: Mapping[str, float] = {"dec.0.weight": 0.1, "enc.2.weight": 1.0, "gdn": 0.3, "igdn": 0.3, "prior": 3.0}
+    rates: Mapping[str, float] = {
+        "dec.0.weight": 0.1,
+        "enc.2.weight": 1.0,
+        "gdn": 0.3,
+        "igdn": 0.3,
+        "prior": 3.0,
+        "": 0.5,  # all others
+    }
 
     def __init__(self, family: str, photos: Photos, base: Mapping[str, Tensor] | None, scalable: bool) -> None:
         self.family, self.photos, self.scalable, self.started = family, photos, scalable, base is not None
@@ -42,7 +49,7 @@ class SlimRecipe(Recipe):
     def factor(self, name: str) -> float:
         if name.endswith("gamma"):  # of squares: those of latents are in the thousands
             return 0.002 if name.startswith(("gdn.2", "igdn.0")) else 0.05
-        return next((factor for start, factor in self.rates.items() if name.startswith(start)), 0.5)
+        return super().factor(name)
 
     def draw(self, random: np.random.Generator, progress: float) -> Batch:
         return {"x": self.photos.crops(random, BATCH, CROP)}
@@ -86,10 +93,8 @@ def start(model: Slim, photos: Photos) -> None:
     model.enc[2].weight[:, :, 2:4, 2:4] = third / STEP
     model.dec[0].weight[:, :, 2:4, 2:4] = third * STEP
     for number, target in enumerate(TARGETS):
-        norms = [norms[number] for norms in (*model.gdn, *model.igdn)]
-        for norm in norms:
-            norm.beta.fill_(1)
-            norm.gamma.copy_(GAMMA * torch.eye(len(norm.beta)))
+        for norms in (*model.gdn, *model.igdn):
+            almost_identity(norms[number])
         for norm in (model.gdn[-1][number], model.igdn[0][number]):
             norm.beta.fill_(MIDDLE / target)
             norm.gamma.zero_()

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from nicrt.export.models.entropy import FactorizedPrior
+from nicrt.export.models.gdn import GDN
 
 COLORS, BLOCK = 3, 16  # side of the blocks
 STEP = 0.175
 """Quantisation step at the middle trade-off for an orthonormal transform of pixels in [0, 1], from the slope of the
 rate there."""
+SMALL = 1e-4  # weights that the start leaves free: not 0, so that they tell channels apart
+GAMMA = 1e-3
 FIT_STEPS, FIT_BATCH, FIT_RATE = 300, 16, 0.03
 
 
@@ -41,6 +44,13 @@ def karhunen_loeve(moments: Tensor, layers: Sequence[tuple[int, int]]) -> Iterat
         basis = directions.flip(1)[:, :channels].T.reshape(channels, inputs, side, side)
         moments = torch.einsum("kabc,aibjcdpeqf,ldef->kijlpq", basis, parts, basis)
         yield basis.float()
+
+
+@torch.no_grad()
+def almost_identity(norm: GDN) -> None:
+    """A GDN or its inverse that hardly does anything yet."""
+    norm.beta.fill_(1)
+    norm.gamma.copy_(GAMMA * torch.eye(len(norm.beta)))
 
 
 def fit(prior: FactorizedPrior, latents: Tensor) -> None:
