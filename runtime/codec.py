@@ -23,7 +23,7 @@ from .choose import DEFAULT_QUALITY, Wish, choose
 from .errors import CorruptError, LimitError, UnsupportedError, WrongBundleError
 from .fileinfo import Buffer, FileInfo, info, parse, stages_to_run
 from .interpreter import Interpreter, Trace, Watch
-from .iterative import Edit, Goal, Point, check_request, edited_symbols, normalised_weights, prepare, start_of
+from .iterative import Edit, Goal, Point, check_request, edited_symbols, normalised_weights, prepare, start_of, steers
 from .limits import DEFAULT_LIMITS, MAX_WORKERS, Limits, cpu_count
 from .manifest import Variant
 from .pictures import Rgb, from_array, resize
@@ -36,7 +36,7 @@ Pixels = npt.NDArray[np.uint8]
 # Symbols per lane of the entropy coder: fewer bytes, or more lanes that work side by side
 LANES = {"compact": 16384, "balanced": 2048, "parallel": 512}
 DEFAULT_EFFORT = 5
-SINGLE_PASS_EFFORT = 6  # above it, encoding iterates
+SINGLE_PASS_EFFORT = 5  # above it, encoding iterates
 
 
 class PictureIdWarning(UserWarning):
@@ -118,9 +118,9 @@ class Codec:
         parameters, over those that `quality` sets. like: a .nic file whose variant and parameters are taken, in place
         of all of these. tile: tile edge in pixels, 0 for none; None for the bundle's.
         target_bpp: in place of `quality`, the best whose file is not above this rate. target_psnr: the lowest that is
-        not below it, in dB. Effort 7 to 9 improves the symbols by gradient descent (`export` extra), towards a target
-        too, and takes `roi`: weights of the squared error, [height, width], from 0 up; and `ms_ssim_weight`: the share
-        of MS-SSIM in the distortion, 0..1.
+        not below it, in dB. Effort 6 improves the side information by gradient descent (`export` extra), 7 to 9 all
+        symbols, towards a target too, and take `roi`: weights of the squared error, [height, width], from 0 up; and
+        `ms_ssim_weight`: the share of MS-SSIM in the distortion, 0..1.
         Raises ValueError or TypeError for arguments out of range, LimitError for too large a picture, UnsupportedError
         for what the bundle cannot do.
         """
@@ -172,7 +172,7 @@ class Codec:
             parameters = [values[p.name] for p in variant.program.parameters]
             return _core.write(*ids, width, height, tile, parameters, streams)
 
-    def _single_pass(self, pixels: Rgb, wish: Wish, effort: int) -> bytes:
+    def _file_of(self, pixels: Rgb, wish: Wish, effort: int) -> bytes:
         return self.encode(
             pixels,
             quality=wish.quality,
@@ -192,17 +192,20 @@ class Codec:
         def error(data: bytes) -> float:
             return mean_squared_error(self.decode(data), pixels)
 
-        def file_of(wish: Wish) -> bytes:
-            return self._single_pass(pixels, wish, min(effort, SINGLE_PASS_EFFORT))
+        start, searched = (start_of(edit), SINGLE_PASS_EFFORT) if steers(effort) else (edit, effort)
+
+        def candidate(wish: Wish) -> bytes:
+            return self._file_of(pixels, wish, searched)
 
         def probe(wish: Wish) -> Point:
-            data = file_of(wish)
+            data = self._file_of(pixels, wish, SINGLE_PASS_EFFORT)
             return Point(rate(data), error(data))
 
-        iterates = effort > SINGLE_PASS_EFFORT
-        start = start_of(edit) if iterates else edit
-        wish = at_target(wish, start.bpp, start.psnr, lambda w: rate(file_of(w)), lambda w: error(file_of(w)))
-        return prepare(probe, wish, self._bundle.manifest, pixels.shape[:2], edit) if iterates else (wish, None)
+        wish = at_target(wish, start.bpp, start.psnr, lambda w: rate(candidate(w)), lambda w: error(candidate(w)))
+        if effort <= SINGLE_PASS_EFFORT:
+            return wish, None
+        goal = edit if steers(effort) else Edit()
+        return prepare(probe, wish, self._bundle.manifest, pixels.shape[:2], goal)
 
     def decode(
         self,

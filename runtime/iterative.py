@@ -1,4 +1,4 @@
-"""Iterative encoding (effort 7 to 9): what the export layer's optimiser is asked for, measured with single passes.
+"""Iterative encoding (effort 6 to 9): what the export layer's optimiser is asked for, measured with single passes.
 
 The optimiser needs PyTorch; the runtime does not, and this module imports it only when an encoder is asked to iterate.
 Its result is the symbols of every stream, which the ordinary encoder then codes: the decoder needs nothing for it.
@@ -19,13 +19,13 @@ from .errors import UnsupportedError
 from .manifest import Entropy, Manifest, Parameter, Program
 from .plan import Parameters
 
-STEPS = {7: 200, 8: 600, 9: 2000}
-"""Effort → steps of gradient descent."""
+STEPS = {6: 0, 7: 200, 8: 600, 9: 2000}
+"""Effort → steps of gradient descent on all latents; before them comes a descent on the side information alone."""
 
 _SAVED_RATE, _LOST_PSNR = 1.06, 0.1  # what iterations change at an unchanged slope: they start so far off a target
 _MARGIN_RATE, _MARGIN_PSNR = 0.998, 0.005  # the optimiser aims so far inside a target: lanes and float graphs differ
 _REACHES = (5.0, 10.0, 20.0, 50.0, 100.0)  # how far from a quality to look for another point of the rate curve
-_EXTRA = "effort 7 to 9 (iterative encoding) needs PyTorch: pip install 'nicrt[export]'; without it use 1 to 6"
+_EXTRA = "effort 6 to 9 (iterative encoding) needs PyTorch: pip install 'nicrt[export]'; without it use 1 to 5"
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ class Point:
     mse: float
 
 
+def steers(effort: int) -> bool:
+    """Whether an effort's iterations move rate and distortion towards a goal of their own."""
+    return STEPS.get(effort, 0) > 0
+
+
 Probe = Callable[[Wish], Point]
 """Encodes and decodes the picture in a single pass."""
 
@@ -73,10 +78,10 @@ def check_request(effort: int, edit: Edit, like: bool) -> None:
         raise ValueError("a target rate is above 0 bits per pixel, the weight of MS-SSIM in 0..1")
     if edit.bpp is not None and edit.psnr is not None:
         raise ValueError("a target is a rate or a PSNR, not both")
-    if (edit.weights is not None or edit.ms_ssim_weight) and effort not in STEPS:
+    if (edit.weights is not None or edit.ms_ssim_weight) and not steers(effort):
         raise ValueError("a map of weights and MS-SSIM need effort 7 to 9")
     if like and (effort in STEPS or target):
-        raise ValueError("`like` sets all parameters: it goes with no target, and with effort 1 to 6")
+        raise ValueError("`like` sets all parameters: it goes with no target, and with effort 1 to 5")
     if effort in STEPS:
         try:
             import nicrt.export.editing  # noqa: F401
@@ -122,7 +127,7 @@ def _slope(probe: Probe, wish: Wish) -> float:
         above = probe(replace(wish, quality=min(100.0, wish.quality + reach)))
         if above.bpp > below.bpp and above.mse < below.mse:
             return (above.bpp - below.bpp) / (below.mse - above.mse)
-    raise UnsupportedError("iterative encoding needs a bundle whose rate and distortion follow its quality")
+    raise UnsupportedError("effort 6 to 9 needs a bundle whose rate and distortion follow its quality; use 1 to 5")
 
 
 def _open_table_sets(program: Program, wish: Wish) -> list[Parameter]:

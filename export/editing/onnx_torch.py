@@ -136,9 +136,10 @@ def _gather(a: Attributes, table: Tensor, index: Tensor) -> Tensor:
     places = torch.where(places < 0, places + table.shape[axis], places)
     found = table.index_select(axis, places.reshape(-1))
     found = found.reshape([*table.shape[:axis], *index.shape, *table.shape[axis + 1 :]])
-    if not index.requires_grad or table.ndim != 1:
+    if not index.requires_grad or table.numel() != table.shape[axis]:
         return found
-    return straight_through(index * _slope(table.double())[places].float(), found.float())
+    slope = _slope(table.double().flatten())[places].float()
+    return straight_through((index * slope).reshape(found.shape), found.float())
 
 
 def _slope(table: Tensor) -> Tensor:

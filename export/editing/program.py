@@ -22,6 +22,8 @@ REACH = 2047
 """Symbols beyond it cost as much as it does; escapes begin far below."""
 
 Quantiser = Callable[[Tensor], Tensor]
+Coder = Callable[["Rate", Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Rate of a stream, the numbers of its tables, its latents → bits of every symbol, and the symbols."""
 
 
 @dataclass
@@ -43,21 +45,43 @@ class Rate:
 
     def __call__(self, table: Tensor, symbols: Tensor) -> Tensor:
         """table (whole numbers) and symbols float32, one shape → bits, the same shape."""
-        last, width = len(self._lengths) - 1, self._lengths.shape[1]
-        places = (symbols + REACH).clamp(0, width - 1.001)
+        places = (symbols + REACH).clamp(0, self._lengths.shape[1] - 1.001)
         below = places.detach().floor()
         share, column = places - below, below.long()
+
+        def bits(row: Tensor) -> Tensor:
+            start = self._bits(row, column)
+            return start + share * (self._bits(row, column + 1) - start)
+
+        return self._sloped(table, bits)
+
+    def rounded(self, table: Tensor, latents: Tensor) -> Tensor:
+        """The same of rounded latents. In a latent the slope is that of the parabola through the costs of its symbol
+        and of the two beside it."""
+        nearest = latents.detach().round()
+        column = (nearest + REACH).clamp(1, self._lengths.shape[1] - 2).long()
+
+        def bits(row: Tensor) -> Tensor:
+            middle = self._bits(row, column)
+            if not latents.requires_grad:
+                return middle
+            below, above = self._bits(row, column - 1), self._bits(row, column + 1)
+            slope = (above - below) / 2 + (above + below - 2 * middle) * (latents.detach() - nearest)
+            return straight_through(latents * slope, middle)
+
+        return self._sloped(table, bits)
+
+    def _bits(self, row: Tensor, column: Tensor) -> Tensor:
+        return self._lengths.view(-1)[row * self._lengths.shape[1] + column]
+
+    def _sloped(self, table: Tensor, bits: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `bits` makes of the tables' numbers, with a slope in them too."""
         row = table.detach().long()
-
-        def bits(row: Tensor, share: Tensor) -> Tensor:
-            start = self._lengths.view(-1)[row * width + column]
-            return start + share * (self._lengths.view(-1)[row * width + column + 1] - start)
-
-        cost = bits(row, share)
+        cost = bits(row)
         if not table.requires_grad:
             return cost
         with torch.no_grad():
-            slope = (bits((row + 1).clamp(max=last), share) - bits((row - 1).clamp(min=0), share)) / 2
+            slope = (bits((row + 1).clamp(max=len(self._lengths) - 1)) - bits((row - 1).clamp(min=0))) / 2
         return cost + straight_through(table * slope, torch.zeros_like(slope))
 
 
@@ -71,7 +95,7 @@ class SoftProgram:
     def __init__(self, bundle: Bundle, program: Program, values: Parameters, picture: npt.NDArray[np.float32]) -> None:
         """picture: float32 [height, width, 3] in [0, 1]."""
         if len(program.stages) != 1 or program.stages[0].each is not None:
-            raise UnsupportedError("iterative encoding (effort 7 to 9) is for programs of one stage; use 1 to 6")
+            raise UnsupportedError("iterative encoding (effort 6 to 9) is for programs of one stage; use 1 to 5")
         (self._round,) = rounds(program, values, (picture.shape[0], picture.shape[1]))
         self._bundle = bundle
         self._values = values
@@ -94,36 +118,59 @@ class SoftProgram:
                 found = self._run(step, self.leaves, graph=graph, picture=padded, relaxed=True)
                 self.leaves.update({name: tensor.detach().clone() for name, tensor in found.items()})
 
+    @property
+    def side_information(self) -> list[Tensor]:
+        """The leaves that other streams' tables come from: those coded by channel, where any stream is by index."""
+        streams = [step for step in self._round.stage.steps if isinstance(step, Entropy)]
+        if all(step.by == BY_CHANNEL for step in streams):
+            return []
+        return [self.leaves[step.out] for step in streams if step.by == BY_CHANNEL and step.out in self.leaves]
+
     def run(self, quantise: Quantiser) -> Outcome:
         """Latents → symbols by `quantise` → bits and picture."""
-        tensors = dict(self.leaves)
-        bits = torch.zeros(())
-        symbols = []
-        for step in self._round.stage.steps:
-            if isinstance(step, Entropy):
-                cost, tensors[step.out] = self._code(step, quantise(tensors[step.out]), tensors)
-                bits = bits + cost
-                symbols.append(tensors[step.out])
-            elif not step.enc:
-                tensors.update(self._run(step, tensors))
-            elif PICTURE not in step.inputs.values():
-                tensors.update(self._run(step, tensors, relaxed=True))
+
+        def coder(rate: Rate, table: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
+            symbols = quantise(latents)
+            return rate(table, symbols), symbols
+
+        bits, tensors, symbols = self._code_all(coder)
         for run in self._round.stage.show_runs:
             tensors.update(self._run(run, tensors))
         shown = tensors[self._round.stage.shown]
         height, width = self._round.size
         return Outcome(bits, shown[0, :height, :width].float(), symbols)
 
-    def _code(self, step: Entropy, symbols: Tensor, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def rounded_bits(self) -> Tensor:
+        """Bits of the rounded latents, whose gradients are `Rate.rounded`'s."""
+        return self._code_all(_rounded)[0]
+
+    def _code_all(self, coder: Coder) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
+        """Bits of all streams, every tensor up to the last of them, and their symbols."""
+        tensors = dict(self.leaves)
+        bits = torch.zeros(())
+        symbols = []
+        for step in self._round.stage.steps:
+            if isinstance(step, Entropy):
+                cost, tensors[step.out] = self._code(step, tensors, coder)
+                bits = bits + cost
+                symbols.append(tensors[step.out])
+            elif not step.enc:
+                tensors.update(self._run(step, tensors))
+            elif PICTURE not in step.inputs.values():
+                tensors.update(self._run(step, tensors, relaxed=True))
+        return bits, tensors, symbols
+
+    def _code(self, step: Entropy, tensors: dict[str, Tensor], coder: Coder) -> tuple[Tensor, Tensor]:
         """Bits of a stream, and its symbols without those that are not coded."""
-        group = self._bundle.groups[step.tables]
+        group, rate, latents = self._bundle.groups[step.tables], self._rates[step.tables], tensors[step.out]
         if step.by == BY_CHANNEL:
             own = group.tables_of_channels(self._values[step.set] if step.set else [0])
-            table = torch.from_numpy(own.astype(np.float32))[None, :, None, None].expand(symbols.shape)
-            return self._rates[step.tables](table, symbols).sum(), symbols
-        table = tensors[step.by][:, :, : symbols.shape[2], : symbols.shape[3]].float()
+            table = torch.from_numpy(own.astype(np.float32))[None, :, None, None].expand(latents.shape)
+            cost, symbols = coder(rate, table, latents)
+            return cost.sum(), symbols
+        table = tensors[step.by][:, :, : latents.shape[2], : latents.shape[3]].float()
         coded = table.detach() < MAX_INDEX_TABLES
-        cost = self._rates[step.tables](table.clamp(max=group.count - 1), symbols)
+        cost, symbols = coder(rate, table.clamp(max=group.count - 1), latents)
         return (cost * coded).sum(), symbols * coded
 
     def _run(
@@ -154,3 +201,7 @@ class SoftProgram:
             rows, columns = self._round.padded
             return torch.arange(columns if source == COLUMNS else rows, dtype=torch.int32)
         return tensors[source]
+
+
+def _rounded(rate: Rate, table: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
+    return rate.rounded(table, latents), straight_through(latents, torch.round(latents))

@@ -125,8 +125,8 @@ def _add_program(command: argparse.ArgumentParser) -> None:
         "--effort",
         type=_number(1, 9, int),
         default=5,
-        help="1 fast .. 5 the bundle's best single pass (default); 7, 8, 9: 200, 600, 2000 steps of gradient descent "
-        "(`export` extra)",
+        help="1 fast .. 5 the bundle's best single pass (default); 6: gradient descent on the side information; "
+        "7, 8, 9: then 200, 600, 2000 steps on all latents (6 to 9: `export` extra)",
     )
     command.add_argument("--variant", "--width", metavar="NAME", help="variant of the bundle (default: as -q says)")
     command.add_argument("--scales", type=_numbers, metavar="1,2,..", help="sizes of the layers relative to the first")

@@ -52,7 +52,7 @@ def pixels() -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(iterative, "STEPS", {7: FEW_STEPS, 8: FEW_STEPS, 9: FEW_STEPS})
+    monkeypatch.setattr(iterative, "STEPS", {6: 0, 7: FEW_STEPS, 8: FEW_STEPS, 9: FEW_STEPS})
 
 
 def _inputs(graph: Graph) -> dict[str, np.ndarray]:
@@ -121,10 +121,13 @@ def test_a_staircase_in_a_table_has_the_slope_of_its_line() -> None:
         helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT32),
         helper.make_node("Gather", ["table", "i"], ["y"]),
     ]
-    x = torch.tensor([11.0, 12.7, 23.0], requires_grad=True)
-    y = _model(nodes, {"table": table})({"x": x})["y"]
-    y.sum().backward()
-    assert y.tolist() == [2, 2, 4] and x.grad is not None and x.grad.tolist() == pytest.approx([0.2] * 3)
+    lined = [nodes[0], helper.make_node("Gather", ["table", "i"], ["y"], axis=1)]
+    for graph in (_model(nodes, {"table": table}), _model(lined, {"table": table[None]})):
+        x = torch.tensor([11.0, 12.7, 23.0], requires_grad=True)
+        y = graph({"x": x})["y"]
+        y.sum().backward()
+        assert y.flatten().tolist() == [2, 2, 4]
+        assert x.grad is not None and x.grad.tolist() == pytest.approx([0.2] * 3)
 
 
 def test_rates_are_those_of_the_tables(codec: nicrt.Codec, pixels: np.ndarray) -> None:
@@ -140,6 +143,16 @@ def test_rates_are_those_of_the_tables(codec: nicrt.Codec, pixels: np.ndarray) -
     assert symbols.grad is not None and table.grad is not None
     assert float(symbols.grad[2]) == pytest.approx(float(lengths[20, REACH + 2] - lengths[20, REACH + 1]))
     assert float(table.grad[1]) == pytest.approx(float(lengths[21, REACH - 2] - lengths[19, REACH - 2]) / 2)
+    latents = torch.tensor([0.0, -2.25, 0.75], requires_grad=True)
+    table.grad = None
+    bits = rate.rounded(table, latents)
+    below, middle, above = lengths[20, REACH : REACH + 3]
+    np.testing.assert_allclose(bits.detach(), [lengths[3, REACH], lengths[20, REACH - 2], middle], rtol=1e-6)
+    bits.sum().backward()
+    assert latents.grad is not None and table.grad is not None
+    parabola = np.polynomial.Polynomial.fit([0, 1, 2], [below, middle, above], 2)
+    assert float(latents.grad[2]) == pytest.approx(parabola.deriv()(0.75), rel=1e-4)
+    assert float(table.grad[2]) == pytest.approx(float(lengths[21, REACH + 1] - lengths[19, REACH + 1]) / 2, rel=1e-4)
     # and of a real file: container, checksums and lanes cost less than the budget
     data = codec.encode(pixels, quality=60)
     outcome = _soft(codec, pixels, 60).run(torch.round)
@@ -201,6 +214,24 @@ def test_annealing_pays_and_any_decoder_reads_it(codec: nicrt.Codec, pixels: np.
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), codec.decode(data))
 
 
+def test_side_information_alone_pays(codec: nicrt.Codec, pixels: np.ndarray) -> None:
+    single = [_cost(codec, codec.encode(pixels, quality=q), pixels) for q in (40, 45, 50)]
+    slope = (single[2][0] - single[0][0]) / (single[0][1] - single[2][1])
+    data = codec.encode(pixels, quality=45, effort=6)
+    rate, error = _cost(codec, data, pixels)
+    assert rate + slope * error < 0.99 * (single[1][0] + slope * single[1][1])
+    rate, error = _cost(codec, codec.encode(pixels, target_bpp=0.9, effort=6), pixels)
+    assert 0.87 < rate <= 0.9
+    assert error < _cost(codec, codec.encode(pixels, target_bpp=0.9), pixels)[1]
+
+
+def test_without_side_information_there_is_nothing_to_descend(pixels: np.ndarray) -> None:
+    slim = nicrt.load("slim", threads=1, backend="onnxruntime")
+    assert slim.encode(pixels, quality=50, effort=6) == slim.encode(pixels, quality=50, effort=5)
+    with pytest.raises(nicrt.UnsupportedError, match="use 1 to 5"):
+        slim.encode(pixels, variant="w48", effort=6)  # which has no curve of rate and distortion
+
+
 def test_targets_are_met(codec: nicrt.Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     # on 64 x 64 the steps between rates that a file can have decide which of the two is closer to its target
     pixels = np.asarray(Image.open(HARBOUR).convert("RGB"))[20:116, 60:156]
@@ -248,6 +279,8 @@ def test_what_cannot_be_is_refused(codec: nicrt.Codec, pixels: np.ndarray) -> No
         {"effort": 7, "roi": -ones},
         {"effort": 7, "ms_ssim_weight": 2},
         {"effort": 7, "like": codec.encode(pixels)},
+        {"effort": 6, "like": codec.encode(pixels)},
+        {"effort": 6, "roi": ones},
         {"target_bpp": 1.0, "target_psnr": 30.0},
         {"target_bpp": 0.0},
     ):
@@ -264,7 +297,7 @@ def test_without_torch_the_extra_is_named(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(nicrt.UnsupportedError, match=r"nicrt\[export\]"):
-        codec.encode(pixels, effort=7)
+        codec.encode(pixels, effort=6)
 
 
 def test_ms_ssim() -> None:
