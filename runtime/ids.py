@@ -28,10 +28,6 @@ def _graph_steps(stage: Stage) -> list[Run]:
     return [*runs, *stage.show_runs]
 
 
-def _decides_symbols(graph: Graph) -> bool:
-    return graph.exact or graph.in_loop
-
-
 def _run_entry(run: Run, graphs: Mapping[str, Graph]) -> dict[str, object]:
     return {"graph": graphs[run.graph].digest, "in": run.inputs, "out": run.outputs}
 
@@ -46,7 +42,7 @@ def symbol_id(program: Program, graphs: Mapping[str, Graph], groups: Mapping[str
                 entry = msgspec.to_builtins(step)
                 entry["tables"] = groups[step.tables].digest()
                 steps.append(entry)
-            elif not step.enc and _decides_symbols(graphs[step.graph]):
+            elif not step.enc and graphs[step.graph].decides_symbols:
                 steps.append(_run_entry(step, graphs))
         stages.append({"each": stage.each, "align": stage.align, "steps": steps})
     parameters = [[p.name, p.length, p.is_sizes] for p in program.parameters]
@@ -60,6 +56,6 @@ def picture_id(program: Program, graphs: Mapping[str, Graph]) -> str:
         _run_entry(run, graphs)
         for stage in program.stages
         for run in _graph_steps(stage)
-        if not _decides_symbols(graphs[run.graph])
+        if not graphs[run.graph].decides_symbols
     ]
     return hashlib.sha256(b"nicrt picture id\n" + _canonical(runs)).hexdigest()[: 2 * PICTURE_ID_BYTES]

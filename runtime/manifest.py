@@ -76,6 +76,11 @@ class Graph(_Strict):
     workspace_bytes_per_pixel: float | None = None
 
     @property
+    def decides_symbols(self) -> bool:
+        """Whether the symbol id covers it."""
+        return self.exact or self.in_loop
+
+    @property
     def sized_symbols(self) -> list[str]:
         """The dimension symbols that only outputs have: height and width of the round's picture, in this order."""
         inputs = [d for port in self.inputs.values() for d in port.dims]

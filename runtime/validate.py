@@ -4,6 +4,10 @@ float.
 The exactness check is a data-flow proof. A tensor is *exact* when it is an entropy output, or an integer output of an
 exact graph all of whose inputs are exact tensors, parameters or sizes. A table index must be exact; so the parse of a
 file cannot depend on floating-point arithmetic, on any device, whatever the float graphs do.
+
+A second one is of ids. A decoded tensor is *loose* when a graph that the symbol id does not cover (neither exact nor
+`in_loop`) has a part in it. No encoder graph may see a loose tensor: another bundle of the same symbol id would have
+other values there, and a file's symbols would not be made for it.
 """
 
 from __future__ import annotations
@@ -39,10 +43,11 @@ class _Scope:
     defined: set[str] = field(default_factory=set)  # when decoding
     encoder: set[str] = field(default_factory=set)  # only when encoding
     exact: set[str] = field(default_factory=set)
+    loose: set[str] = field(default_factory=set)
     dtypes: dict[str, str] = field(default_factory=dict)
 
     def copy(self) -> _Scope:
-        return _Scope(set(self.defined), set(self.encoder), set(self.exact), dict(self.dtypes))
+        return _Scope(set(self.defined), set(self.encoder), set(self.exact), set(self.loose), dict(self.dtypes))
 
     def meet(self, other: _Scope) -> _Scope:
         """What holds in both."""
@@ -50,7 +55,7 @@ class _Scope:
         defined = self.defined & other.defined & same
         known = (self.defined | self.encoder) & (other.defined | other.encoder) & same
         dtypes = {name: self.dtypes[name] for name in same}
-        return _Scope(defined, known - defined, self.exact & other.exact & same, dtypes)
+        return _Scope(defined, known - defined, self.exact & other.exact & same, self.loose | other.loose, dtypes)
 
 
 class _ProgramCheck:
@@ -126,6 +131,7 @@ class _ProgramCheck:
                 raise _refuse(f"tables {step.tables!r} cannot be chosen by an index tensor")
         self.scope.defined.add(step.out)
         self.scope.encoder.discard(step.out)
+        self.scope.loose.discard(step.out)
         self.scope.exact.add(step.out)
 
     def _by_channel(self, step: Entropy, group: TableGroup) -> None:
@@ -159,8 +165,18 @@ class _ProgramCheck:
         exact = graph.exact
         for port, source in run.inputs.items():
             exact &= self._source(source, graph.inputs[port].dtype, run.graph, encoding=encoding)
+        loose = self.scope.loose & set(run.inputs.values())
+        if loose and encoding:
+            raise _refuse(
+                f"encoder graph {run.graph!r} takes {min(loose)!r}, which the symbol id does not cover: what makes it "
+                "must be exact or in_loop"
+            )
         for port, name in run.outputs.items():
             self._define(name, graph.outputs[port].dtype, exact=exact, encoding=encoding)
+            if not encoding and (loose or not graph.decides_symbols):
+                self.scope.loose.add(name)
+            else:
+                self.scope.loose.discard(name)
 
     def _define(self, name: str, dtype: str, *, exact: bool, encoding: bool) -> None:
         if encoding:

@@ -75,6 +75,13 @@ def _index_from_the_round_before(manifest: dict[str, Any]) -> None:
     layer.append({**layer[-1], "out": {"picture": "which"}})
 
 
+def _encoder_sees_a_float(manifest: dict[str, Any]) -> None:
+    """Which a graph made that the symbol id does not cover."""
+    manifest["graphs"]["show_fine"]["outputs"]["picture"]["dtype"] = "float32"
+    steps(manifest).insert(3, {"op": "graph", "graph": "show_fine", "in": {"y": "u"}, "out": {"picture": "shown"}})
+    steps(manifest)[4]["in"] = {"x": "shown"}
+
+
 EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "unknown field": (lambda d: d.update(surprise=1), "surprise"),
     "later format": (lambda d: d.update(bundle_format=2), "format 2"),
@@ -110,6 +117,7 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "default sizes of another number": (lambda d: parameters(d)[0].update(length=3), "default sizes"),
     "index that a round before made": (lambda d: _index_from_the_round_before(d), "not exact"),
+    "float in the loop": (_encoder_sees_a_float, "in_loop"),
     "tensor of a loop that may not run": (
         lambda d: d["variants"]["only"]["program"]["stages"].append({"align": 8, "steps": [], "show": "pixels"}),
         "not there",
