@@ -4,10 +4,8 @@ Every width has an analysis and a synthesis with its slice of the weights in it.
 it runs would save 4 MB in each of the two directions, but its convolutions could not prepare their weights in advance
 (measured: the widest synthesis then takes 15% longer on one core), and a width could not be shipped alone.
 
-The `scalable` variant codes the symbols of the widest network in five streams. Its weights were not trained for that.
-Each stage shows them through the widest synthesis with zeros for the channels that are still missing. That is the best
-of four ways to use these weights (symbols of the widest analysis, or each group's of the narrowest analysis that has
-it; shown by the synthesis of the stage's width, or by the widest one).
+The `scalable` variant codes the symbols of the widest network in five streams. Each stage shows them through the widest
+synthesis with zeros for the channels that are still missing, which is what the recipe `slim-scalable` trains.
 """
 
 from __future__ import annotations

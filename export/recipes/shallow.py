@@ -21,7 +21,7 @@ from .losses import LAMBDAS, MIDDLE, balanced, psnr, rate_distortion, squared_er
 from .transforms import BLOCK, STEP, karhunen_loeve, moments
 
 CROP, BATCH = 256, 8
-LINEAR_EVERY = 4
+LINEAR_EVERY = 2
 INTEGERS_FROM = 0.6  # of a run without a base: then the hyper synthesis trains with the weights that it is lowered to
 
 
