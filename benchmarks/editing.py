@@ -1,4 +1,4 @@
-"""What iterative encoding (effort 7, 8) gains over a single pass: python benchmarks/editing.py KODAK_FOLDER
+"""What iterative encoding (effort 6 to 8) gains over a single pass: python benchmarks/editing.py KODAK_FOLDER
 
 For crops of 256 x 256 pixels from the middle of some pictures: rate of the real file, PSNR and seconds at each quality
 and effort; the gain is the rate against that of single passes at the same PSNR (linear interpolation of the logarithm
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--bundles", nargs="+", default=["shallow"])
     parser.add_argument("--names", nargs="+", default=["kodim05", "kodim19", "kodim23"])
     parser.add_argument("--qualities", nargs="+", type=float, default=[20, 45, 70])
-    parser.add_argument("--efforts", nargs="+", type=int, default=[7, 8])
+    parser.add_argument("--efforts", nargs="+", type=int, default=[6, 7])
     options = parser.parse_args()
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for bundle in options.bundles:

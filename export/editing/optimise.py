@@ -30,7 +30,7 @@ WARM_SHARE, FALL = 0.35, 2.0  # 0.5 exp(-0.001 (k - 700)) of 2000 steps, in shar
 ABOVE, BELOW = 4.0, 0.25  # weight of what a target bounds, far above and far below it
 FAR = 0.05  # relative distance from a target at which those weights are reached; between them an exponential
 CHECK_EVERY = 25
-SIDE_STEPS, SIDE_LEARNING_RATE = 60, 0.1
+SIDE_STEPS, SIDE_LEARNING_RATE = 60, 0.1  # 200 steps gain as much
 SEED = 0
 _EDGE = 1e-5  # atanh is infinite at 1
 

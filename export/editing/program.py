@@ -63,7 +63,7 @@ class Rate:
 
         def bits(row: Tensor) -> Tensor:
             middle = self._bits(row, column)
-            if not latents.requires_grad:
+            if not (latents.requires_grad and torch.is_grad_enabled()):
                 return middle
             below, above = self._bits(row, column - 1), self._bits(row, column + 1)
             slope = (above - below) / 2 + (above + below - 2 * middle) * (latents.detach() - nearest)
