@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,18 @@ class _Score:
         if edit.psnr is not None:
             return max(0.0, self.mse - mse_of(edit.psnr)), self.rate
         return 0.0, self.rate + slope * self.distortion
+
+
+@dataclass(frozen=True)
+class _State:
+    """The symbols of every stream, and what they are worth. key: smaller is better; of equals the earlier one stays."""
+
+    symbols: list[npt.NDArray[np.int32]]
+    score: _Score
+    key: tuple[float, float]
+
+
+_key = attrgetter("key")
 
 
 def edit(
@@ -99,11 +112,9 @@ class _Annealing:
                 self.structure_scale = float(error / (1 - ms_ssim(first.picture, self.original)).clamp_min(1e-6))
 
     def run(self) -> list[npt.NDArray[np.int32]]:
-        best, best_key, _ = self._check()
+        best = self._check()
         descend(self.program)
-        symbols, key, _ = self._check()
-        if key < best_key:
-            best, best_key = symbols, key
+        best = min(best, self._check(), key=_key)
         learning_rate = SHORT_LEARNING_RATE if self.steps <= SHORT else LEARNING_RATE
         optimiser = torch.optim.Adam(list(self.program.leaves.values()), lr=learning_rate)
         for step in range(self.steps):
@@ -114,13 +125,12 @@ class _Annealing:
             self._loss(outcome, rate).backward()
             optimiser.step()
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == self.steps:
-                symbols, key, score = self._check()
-                self.bias = score.rate / float(rate.detach())
+                state = self._check()
+                self.bias = state.score.rate / float(rate.detach())
                 mse = float(squared_error(outcome.picture.detach(), self.original, None))
-                self.error_bias = score.mse / max(mse, 1e-6)
-                if key < best_key:
-                    best, best_key = symbols, key
-        return best
+                self.error_bias = state.score.mse / max(mse, 1e-6)
+                best = min(best, state, key=_key)
+        return best.symbols
 
     def _loss(self, outcome: Outcome, rate: Tensor) -> Tensor:
         rate_weight = distortion_weight = 1.0
@@ -138,14 +148,15 @@ class _Annealing:
             return error
         return (1 - share) * error + share * self.structure_scale * (1 - ms_ssim(picture, self.original))
 
-    def _check(self) -> tuple[list[npt.NDArray[np.int32]], tuple[float, float], _Score]:
-        """The rounded state: its symbols and what they are worth."""
+    def _check(self) -> _State:
+        """The rounded state."""
         with torch.no_grad():
             outcome = self.program.run(torch.round)
             mse = float(squared_error(outcome.picture, self.original, None))
             rate = float(outcome.bits) / self.pixels + self.overhead
             score = _Score(rate, mse, float(self._distortion(outcome.picture)))
-        return [s[0].to(torch.int32).numpy() for s in outcome.symbols], score.key(self.slope, self.edit), score
+        symbols = [s[0].to(torch.int32).numpy() for s in outcome.symbols]
+        return _State(symbols, score, score.key(self.slope, self.edit))
 
     def _sample(self, latents: Tensor, temperature: float) -> Tensor:
         """A relaxed draw between the integers below and above, likelier for the nearer one."""
