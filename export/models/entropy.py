@@ -98,8 +98,12 @@ def trained_scale_bits(residual: Tensor, scale: Tensor) -> Tensor:
 
 def trained_gaussian_bits(residual: Tensor, index: Tensor) -> Tensor:
     """`gaussian_bits` for training: the same, with a continuous index."""
-    scale = SCALE_MIN * torch.exp(LOG_SCALE_STEP * clamped(index.float(), 0, SCALE_COUNT - 1))
-    return trained_scale_bits(residual, scale)
+    return trained_scale_bits(residual, trained_scale(index))
+
+
+def trained_scale(index: Tensor) -> Tensor:
+    """Scale of a continuous table index, in float32, for training."""
+    return SCALE_MIN * torch.exp(LOG_SCALE_STEP * clamped(index.float(), 0, SCALE_COUNT - 1))
 
 
 def logistic_bits(symbols: Tensor, scale: Tensor) -> Tensor:

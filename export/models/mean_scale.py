@@ -21,7 +21,7 @@ from .entropy import (
     index_to_scale,
     rounded,
     scale_bits,
-    trained_gaussian_bits,
+    trained_scale,
     trained_scale_bits,
 )
 from .gdn import GDN
@@ -130,24 +130,24 @@ class MeanScale(Hyperprior):
             )
         )
 
-    def forward(self, x: Tensor, integers: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, integers: bool = False, step: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
         """For training: pictures [b, 3, 64h, 64w] → reconstructions and bits [b]. `integers`: an exact hyper synthesis
-        computes as it is lowered."""
+        computes as it is lowered. `step`: quantisation step of y, a number or [b, 1, 1, 1]."""
         hidden = self.g_a[:-1](x)
         with torch.autocast(x.device.type, enabled=False):  # it must not round latents
             y = self.g_a[-1](hidden.float())
-        mean, bits = self.cost(y, integers)
-        return self.g_s(rounded(y - mean) + mean).float(), bits
+        mean, bits = self.cost(y, integers, step)
+        return self.g_s(rounded((y - mean) / step) * step + mean).float(), bits
 
-    def cost(self, y: Tensor, integers: bool = False) -> tuple[Tensor, Tensor]:
+    def cost(self, y: Tensor, integers: bool = False, step: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
         """For training: latents [b, m, 4h, 4w] → their means, and bits of all [b]."""
         z = self.h_a(y).float()
         if isinstance(self.h_s, HyperSynthesis):
             mean, index = self.h_s.trained(rounded(z), integers)
-            symbol_bits = trained_gaussian_bits(y - mean, index)
+            scale = trained_scale(index)
         else:
             scale, mean = self.h_s(rounded(z)).float().chunk(2, 1)
-            symbol_bits = trained_scale_bits(y - mean, scale)
+        symbol_bits = trained_scale_bits((y - mean) / step, scale / step)
         return mean, self.prior.trained_bits(z).sum((1, 2, 3)) + symbol_bits.sum((1, 2, 3))
 
     def gaussians(self, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -96,7 +96,8 @@ class Slim(nn.Module):
         """Picture → latents before rounding."""
         t = x - 0.5
         for layer, norms in zip(self.enc, self.gdn, strict=True):
-            t = norms[number](layer(t, number).float())  # autocast of training must not round latents
+            t = layer(t, number)
+            t = norms[number](t.float() if layer is self.enc[-1] else t)  # autocast of training must not round latents
         return t
 
     def synthesise(self, latents: Tensor, number: int) -> Tensor:

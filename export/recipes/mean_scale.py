@@ -1,5 +1,6 @@
-"""Recipe of the mean-scale hyperprior with GDN, at one trade-off. Without a base its transforms start as a cascade of
-Karhunen-Loeve transforms and its inverse."""
+"""Recipe of the mean-scale hyperprior with GDN. Every picture is coded with a quantisation step of its own, at the
+trade-off that this step suits: one set of weights serves all steps of the bundle. Without a base the transforms start
+as a cascade of Karhunen-Loeve transforms and its inverse."""
 
 from __future__ import annotations
 
@@ -9,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nicrt.export.mean_scale import BEST_STEP, WORST_STEP
+from nicrt.export.models.entropy import LOG_SCALE_STEP, STEPS_PER_INDEX
 from nicrt.export.models.gdn import GDN
 from nicrt.export.models.mean_scale import MeanScale
 
 from .data import Photos
 from .loop import Batch, Log, Recipe
-from .losses import MIDDLE, project_gdn, psnr, rate_distortion, squared_error
+from .losses import MIDDLE, balanced, project_gdn, psnr, rate_distortion, squared_error
 from .transforms import SMALL, STEP, almost_identity, descend, fit, karhunen_loeve, moments
 
 CROP, BATCH = 256, 4
@@ -40,13 +43,19 @@ class MeanScaleRecipe(Recipe):
             self.model.load_state_dict(base)
 
     def draw(self, random: np.random.Generator, progress: float) -> Batch:
-        return {"x": self.photos.crops(random, BATCH, CROP)}
+        steps = random.uniform(BEST_STEP, WORST_STEP, BATCH) * LOG_SCALE_STEP / STEPS_PER_INDEX
+        return {
+            "x": self.photos.crops(random, BATCH, CROP),
+            "step": torch.from_numpy(np.exp(steps)).float()[:, None, None, None],
+        }
 
     def loss(self, batch: Batch, phase: int) -> tuple[Tensor, Log]:
-        x = batch["x"]
-        picture, bits = self.model(x)
+        x, step = batch["x"], batch["step"]
+        picture, bits = self.model(x, step=step)
         bpp, error = bits / x[0, 0].numel(), squared_error(picture, x)
-        return rate_distortion(bpp, error, MIDDLE).mean(), {"bpp": bpp, "psnr": psnr(error)}
+        weight = MIDDLE / step.flatten().square()  # errors grow with the square of the step
+        loss = balanced(rate_distortion(bpp, error, weight), weight).mean()
+        return loss, {"bpp": bpp, "psnr": psnr(error)}
 
     def project(self) -> None:
         project_gdn(self.model)

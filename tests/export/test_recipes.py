@@ -121,6 +121,20 @@ def test_the_loss_falls_and_the_checkpoint_fits_the_export(
     assert {name: t.shape for name, t in stored.items()} == {name: t.shape for name, t in wanted.items()}
 
 
+def test_mean_scale_is_trained_for_the_step_that_each_picture_has(photos: Photos, bases: Bases) -> None:
+    """One picture at two steps: the coarser costs fewer bits and has the larger error."""
+    model = MeanScale()
+    model.load_state_dict(bases["mean-scale"])
+    x = photos.crops(np.random.default_rng(1), 1, 64).repeat(2, 1, 1, 1)
+    with torch.no_grad():
+        pictures, bits = model(x, step=torch.tensor([0.5, 2.0])[:, None, None, None])
+    errors = (pictures - x).square().mean((1, 2, 3))
+    assert bits[1] < 0.8 * bits[0]
+    assert errors[1] > 1.5 * errors[0]
+    drawn = RECIPES["mean-scale"](photos, bases["mean-scale"]).draw(np.random.default_rng(1), 0)["step"]
+    assert len(set(drawn.flatten().tolist())) == len(drawn) > 1
+
+
 @pytest.mark.parametrize("family", sorted(KINDS))
 def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(
     family: str,

@@ -111,6 +111,30 @@ def test_gdn_is_its_formula() -> None:
     assert torch.isfinite(GDN(4)(torch.full((1, 4, 1, 1), 3e4).half())).all()  # its square is no float16
 
 
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 0.01)])
+def test_gdn_trains_as_autograd_would(
+    inverse: bool, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own gradients, computed in pieces. bfloat16 keeps 8 bits: what comes back is as close as that type lets it,
+    sums of many such numbers included."""
+    monkeypatch.setattr("nicrt.export.models.gdn.PIECE", 50)
+    torch.manual_seed(3)
+    layer = GDN(6, inverse)
+    layer.load_state_dict({"beta": torch.rand(6) + 0.5, "gamma": torch.rand(6, 6) / 6})
+    x, gradient = torch.randn(2, 2, 6, 5, 7).to(dtype)
+    results = []
+    for training in (True, False):
+        some = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=training):
+            y = layer(some)
+        wanted = [some, layer.beta, layer.gamma]
+        results.append([y, *torch.autograd.grad(y, wanted, gradient)])
+    for own, reference in zip(*results, strict=True):
+        assert own.dtype == reference.dtype
+        assert (own - reference).detach().norm() <= tolerance * reference.detach().norm()
+
+
 def test_the_shipped_bundle_is_the_export_of_the_weights(weights: Path, engine: Path, tmp_path: Path) -> None:
     """In another process: the same bytes."""
     code = (
