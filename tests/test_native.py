@@ -290,13 +290,14 @@ def test_damaged_models_never_fail_otherwise() -> None:
 
 def test_the_core_checks_what_it_is_given() -> None:
     weights, bias = np.zeros((4, 3, 5, 5), np.float32), np.zeros(3, np.float32)
-    layer = (weights, bias, (2, 2), (2, 2), 1.0)
-    for bad in ([], [(weights, bias[:2], (2, 2), (2, 2), 1.0)], [layer, layer]):
+    layer = (weights, bias, (2, 2), (2, 2), 1.0, None)
+    norm = (np.ones(4, np.float32), np.ones((4, 3), np.float32))
+    for bad in ([], [(weights, bias[:2], *layer[2:])], [layer, layer], [(*layer[:-1], norm)]):
         with pytest.raises((ValueError, UnsupportedError)):
             _core.Chain(bad)
     for strides, pads in (((0, 2), (2, 2)), ((2, 65), (2, 2)), ((2, 2), (65, 2)), ((1, 1), (40, 40))):
         with pytest.raises(UnsupportedError):
-            _core.Chain([(weights, bias, strides, pads, 1.0)])
+            _core.Chain([(weights, bias, strides, pads, 1.0, None)])
     chain = _core.Chain([layer])
     y, scale = np.zeros((1, 4, 6, 5), np.float32), np.ones(4, np.float32)
     assert chain.run([(y, scale)], scale * 0, 0, 255, 1).shape == (1, 12, 10, 3)
@@ -340,11 +341,14 @@ def test_the_reader_reads_what_onnx_reads() -> None:
 
 @pytest.mark.skipif(_core.arithmetics()[-1] == "scalar", reason="the native backend needs AVX2")
 @pytest.mark.parametrize("quality", [10, 50, 100])
-def test_shipped_bundle(harbour: Array, quality: int) -> None:
-    native, reference = nicrt.load("shallow"), nicrt.load("shallow", backend="onnxruntime")
+@pytest.mark.parametrize("name", ["shallow", "slim", "mean-scale"])
+def test_shipped_bundle(harbour: Array, name: str, quality: int) -> None:
+    native, reference = nicrt.load(name), nicrt.load(name, backend="onnxruntime")
     data = reference.encode(harbour[:151, :237], quality=quality)
     found, expected = native.decode(data, strict=True), reference.decode(data)
-    assert native.backends["synthesis"] == "native" and reference.backends["synthesis"] == "onnxruntime"
+    (synthesis,) = (graph for graph in reference.backends if graph.startswith("synthesis"))
+    used = "native" if name == "shallow" or _core.arithmetics()[-1] != "avx2" else "onnxruntime"
+    assert native.backends[synthesis] == used and reference.backends[synthesis] == "onnxruntime"
     assert not native.fallbacks
     assert difference(found, expected).max() <= 1
     original = harbour[:151, :237]

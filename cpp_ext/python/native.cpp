@@ -1,6 +1,7 @@
 // Chains of transposed convolutions (nicrt/native.hpp) on numpy arrays.
 #include "nicrt/native.hpp"
 
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/variant.h>
@@ -9,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string>
 #include <tuple>
@@ -28,7 +30,8 @@ using native::Arithmetic;
 using Vector = Array<const float, nb::ndim<1>>;
 using Weights = Array<const float, nb::ndim<4>>;
 using Pair = std::tuple<std::uint32_t, std::uint32_t>;  // rows, columns
-using PyLayer = std::tuple<Weights, Vector, Pair, Pair, float>;
+using PyNorm = std::tuple<Vector, Array<const float, nb::ndim<2>>>;
+using PyLayer = std::tuple<Weights, Vector, Pair, Pair, float, std::optional<PyNorm>>;
 using Floats = Array<const float, nb::ndim<4>>;
 using Integers = Array<const std::int32_t, nb::ndim<4>>;
 using PyTerm = std::tuple<std::variant<Floats, Integers>, Vector>;
@@ -53,7 +56,7 @@ std::uint32_t extent(std::size_t value) {
 std::span<const float> span_of(const Vector& vector) { return {vector.data(), vector.size()}; }
 
 native::Layer layer_of(const PyLayer& layer) {
-    const auto& [weights, bias, strides, pads, slope] = layer;
+    const auto& [weights, bias, strides, pads, slope, norm] = layer;
     native::Layer result;
     result.in = extent(weights.shape(0));
     result.out = extent(weights.shape(1));
@@ -62,6 +65,10 @@ native::Layer layer_of(const PyLayer& layer) {
     result.slope = slope;
     result.weights = {weights.data(), weights.size()};
     result.bias = span_of(bias);
+    if (norm) {
+        const auto& [beta, gamma] = *norm;
+        result.norm = {span_of(beta), {gamma.data(), gamma.size()}};
+    }
     return result;
 }
 
@@ -119,7 +126,8 @@ void register_native(nb::module_& module) {
         .def(nb::new_(&make), "layers"_a, "arithmetic"_a = "best",
              "layers: per layer weights float32[in, out, kernel rows, kernel columns], bias float32[out], "
              "strides and "
-             "leading pads (rows, columns), slope of the leaky ReLU behind it.")
+             "leading pads (rows, columns), slope of the leaky ReLU behind it, and the inverse GDN of its input, "
+             "beta float32[in] and gamma float32[in, in], or None.")
         .def_prop_ro("arithmetic", &name_of, "What it computes with; one of `arithmetics()`.")
         .def("run", &run, "terms"_a.noconvert(), "offset"_a.noconvert(), "low"_a, "high"_a, "threads"_a,
              "The picture uint8[1, H, W, out], clipped to low..high and truncated, of the latents offset[c] "

@@ -31,7 +31,7 @@ std::vector<float> random_floats(std::size_t count, float mean, float spread) {
 /// A chain and its input, with what the spans of both point to.
 struct Case {
     std::vector<Layer> layers;
-    std::vector<std::vector<float>> weights, biases;
+    std::vector<std::vector<float>> weights, biases, betas, gammas;  ///< by layer
     std::vector<float> floats, scale, offset;
     std::vector<std::int32_t> integers;
     Input input;
@@ -55,7 +55,7 @@ Case random_case() {
     for (std::uint32_t l = 0; l < count; ++l) {
         Layer layer;
         layer.in = in;
-        in = layer.out = l + 1 == count ? random_int(1, 4) : random_int(1, 20);
+        in = layer.out = l + 1 == count ? random_int(1, 4) : random_int(1, 40);
         layer.y = random_axis(count == 3 ? 3 : 5);
         layer.x = random_axis(count == 3 ? 3 : 5);
         layer.slope = 0.25F;
@@ -65,6 +65,10 @@ Case random_case() {
         const float spread = (l + 1 == count ? 12.0F : 1.0F) / std::sqrt(std::max(1.0F, terms));
         made.weights.push_back(random_floats(layer.in * layer.out * taps, 0, spread));
         made.biases.push_back(random_floats(layer.out, l + 1 == count ? 120.0F : 0.0F, 0.5F));
+        const bool normed = random_int(0, 1) == 1;
+        made.betas.push_back(random_floats(normed ? layer.in : 0, 1, 0.1F));
+        made.gammas.push_back(random_floats(normed ? layer.in * layer.in : 0, 0, 0.1F));
+        for (float& weight : made.gammas.back()) weight = std::abs(weight) / static_cast<float>(layer.in);
         made.layers.push_back(layer);
         made.rows *= layer.y.stride;
         made.columns *= layer.x.stride;
@@ -72,6 +76,7 @@ Case random_case() {
     for (std::uint32_t l = 0; l < count; ++l) {
         made.layers[l].weights = made.weights[l];
         made.layers[l].bias = made.biases[l];
+        made.layers[l].norm = {made.betas[l], made.gammas[l]};
     }
     const std::size_t places = channels * made.input.height * made.input.width;
     made.floats = random_floats(places, 0, 0.5F);
@@ -87,6 +92,20 @@ void connect(Case& made) {
     made.input.terms = {{nullptr, made.integers.data(), made.scale},
                         {made.floats.data(), nullptr, made.scale}};
     made.input.offset = made.offset;
+}
+
+/// The normalisation of a layer's input.
+std::vector<double> normalised(const Norm& norm, const std::vector<double>& in, std::size_t places) {
+    if (norm.beta.empty()) return in;
+    std::vector<double> out(in.size());
+    for (std::size_t i = 0; i < in.size(); ++i) {
+        const std::size_t c = i / places, place = i % places;
+        double sum = norm.beta[c];
+        for (std::size_t k = 0; k < norm.beta.size(); ++k)
+            sum += norm.gamma[c * norm.beta.size() + k] * in[k * places + place] * in[k * places + place];
+        out[i] = in[i] * std::sqrt(sum);
+    }
+    return out;
 }
 
 /// One layer.
@@ -108,7 +127,7 @@ std::vector<double> direct(const Case& made) {
             (made.integers[i] + double{made.floats[i]}) * made.scale[i / places] + made.offset[i / places];
     std::size_t height = made.input.height, width = made.input.width;
     for (const Layer& layer : made.layers) {
-        values = direct(layer, values, height, width);
+        values = direct(layer, normalised(layer.norm, values, height * width), height, width);
         height *= layer.y.stride;
         width *= layer.x.stride;
     }
@@ -152,6 +171,10 @@ void refuses() {
     CHECK(Chain::make(layers, Arithmetic::best, chain).code() == Code::unsupported);
     layers = made.layers;
     layers.front().x.kernel += 1;
+    CHECK(Chain::make(layers, Arithmetic::best, chain).code() == Code::invalid_argument);
+    layers = made.layers;
+    layers.front().norm.beta = {};
+    layers.front().norm.gamma = made.weights.front();
     CHECK(Chain::make(layers, Arithmetic::best, chain).code() == Code::invalid_argument);
     layers = made.layers;
     layers.front().in = std::numeric_limits<std::uint32_t>::max();

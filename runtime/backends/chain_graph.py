@@ -3,9 +3,10 @@
     affine prologue, channel by channel  →  ConvTranspose  →  [LeakyRelu | Relu]  →  ...  →  ConvTranspose
     →  Clip  →  Transpose to NHWC  →  Cast to uint8
 
-The prologue is any expression of Cast, Add, Sub, Mul and Div over tensors [1, C, h, w] (graph inputs) and vectors that
-broadcast over their places; the vectors come from constants and small graph inputs by the operators of `vectors`. So
-the latents are x[c] = offset[c] + sum over the tensors of scale[c] * tensor[c].
+or a chain with inverse GDN before its layers, in phases (`phases_graph`). The prologue is any expression of Cast, Add,
+Sub, Mul and Div over tensors [1, C, h, w] (graph inputs) and vectors that broadcast over their places; the vectors come
+from constants and small graph inputs by the operators of `vectors`. So the latents are x[c] = offset[c] + sum over the
+tensors of scale[c] * tensor[c].
 
 The nodes are walked once, each value being one of the kinds below; whatever does not fit raises UnsupportedError.
 Nothing is guessed: an attribute with an unknown name or value is a refusal too.
@@ -17,14 +18,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import UnsupportedError
-from ..onnx_graph import Array, Attribute, Node, OnnxGraph
+from ..onnx_graph import Array, Node, OnnxGraph
+from .layers import Floats, Layer, transposed
+from .phases_graph import PHASES_OPERATORS, Hidden, PhasesValue, Sum, phases_result
 from .vectors import evaluate
 
-Floats = npt.NDArray[np.float32]
-CHAIN_OPERATORS = {"Clip", "ConvTranspose", "LeakyRelu", "Transpose"}
+CHAIN_OPERATORS = {"Clip", "ConvTranspose", "LeakyRelu", "Transpose", *PHASES_OPERATORS}
 MIN_OPSET = 13  # from which Clip, Unsqueeze and Cast mean what they mean here
 _FLOAT32, _UINT8 = 1, 2
 
@@ -46,18 +47,6 @@ class Affine:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A transposed convolution: weights float32 [in, out, rows, columns], bias float32 [out], strides and leading pads
-    (rows, columns), slope for values below 0 behind it."""
-
-    weights: Floats
-    bias: Floats
-    strides: tuple[int, int]
-    pads: tuple[int, int]
-    slope: float = 1.0
-
-
-@dataclass(frozen=True)
 class Picture:
     """What comes out of the layers, and what has been done to it since. latents: name of the first one's input."""
 
@@ -67,7 +56,7 @@ class Picture:
     done: tuple[str, ...] = field(default=())
 
 
-Value = Array | Integers | Affine | Picture
+Value = Array | Integers | Affine | Picture | PhasesValue
 
 
 def recognise(graph: OnnxGraph, inputs: Mapping[str, Value]) -> Picture:
@@ -130,19 +119,29 @@ def _result(node: Node, inputs: list[Value]) -> Value:
     if len(arrays) == len(inputs):
         return evaluate(node, arrays)
     first = inputs[0]
-    if isinstance(first, Picture) and not any(isinstance(value, Affine | Integers | Picture) for value in inputs[1:]):
+    if isinstance(first, Sum) and node.operator == "Clip":
+        first = Picture(*first.chain())
+    if isinstance(first, Picture) and len(arrays) == len(inputs) - 1:
         return _finish(node, first, arrays)
     if any(isinstance(value, Picture) for value in inputs):
         raise UnsupportedError(f"{node.operator} where the chain should go on")
     if isinstance(first, Integers | Affine) and node.operator == "Cast" and node.attributes == {"to": _FLOAT32}:
         return identity(first.name, first.channels) if isinstance(first, Integers) else first
     if isinstance(first, Affine) and node.operator == "ConvTranspose":
-        return Picture(node.inputs[0], [_layer(node, arrays, len(first.offset))])
-    return _affine(node, inputs)
+        return Picture(node.inputs[0], [transposed(node, arrays, len(first.offset))])
+    hidden = phases_result(node, [_hidden(name, value) for name, value in zip(node.inputs, inputs, strict=True)])
+    return _affine(node, inputs) if hidden is None else hidden
+
+
+def _hidden(name: str, value: Value) -> Array | PhasesValue | None:
+    """A value as `phases_graph` knows it: latents are a tensor without layers yet."""
+    if isinstance(value, Affine):
+        return Hidden(name, len(value.offset))
+    return None if isinstance(value, Integers | Picture) else value
 
 
 def _affine(node: Node, inputs: list[Value]) -> Affine:
-    if node.attributes or len(inputs) != 2 or any(isinstance(value, Integers) for value in inputs):
+    if node.attributes or len(inputs) != 2 or not all(isinstance(value, Affine | np.ndarray) for value in inputs):
         raise UnsupportedError(f"{node.operator} of tensors is not one of the native backend's")
     a, b = inputs
     if node.operator in ("Add", "Sub"):
@@ -187,7 +186,7 @@ def _finish(node: Node, picture: Picture, arrays: list[Array]) -> Picture:
     step = (node.operator, picture.done)
     if node.operator == "ConvTranspose" and not picture.done:
         channels = len(picture.layers[-1].bias)
-        return replace(picture, layers=[*picture.layers, _layer(node, arrays, channels)])
+        return replace(picture, layers=[*picture.layers, transposed(node, arrays, channels)])
     if node.operator in ("LeakyRelu", "Relu") and not picture.done and picture.layers[-1].slope == 1:
         slope = node.attributes.get("alpha", 0.01) if node.operator == "LeakyRelu" else 0.0
         if not set(node.attributes) <= {"alpha"} or not isinstance(slope, float) or not np.isfinite(slope):
@@ -209,50 +208,3 @@ def _limits(low: Array, high: Array) -> tuple[float, float]:
     if not 0 <= limits[0] <= limits[1] <= 255:
         raise UnsupportedError("a Clip beyond the range of uint8")
     return limits
-
-
-def _layer(node: Node, arrays: list[Array], channels: int) -> Layer:
-    if len(arrays) not in (1, 2) or arrays[0].ndim != 4 or arrays[0].shape[0] != channels or 0 in arrays[0].shape:
-        raise UnsupportedError("a ConvTranspose whose weights do not fit its input")
-    weights = arrays[0]
-    bias = arrays[1] if len(arrays) == 2 else np.zeros(weights.shape[1], np.float32)
-    if weights.dtype != np.float32 or bias.dtype != np.float32 or bias.shape != weights.shape[1:2]:
-        raise UnsupportedError("a ConvTranspose of another type than float32, or whose bias does not fit")
-    strides, pads = upsampling(node, weights)
-    return Layer(
-        np.ascontiguousarray(weights, dtype=np.float32),
-        np.ascontiguousarray(bias, dtype=np.float32),
-        strides,
-        pads,
-    )
-
-
-def upsampling(node: Node, weights: Array) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Strides and leading pads (rows, columns) of a ConvTranspose whose output has exactly stride times as many places
-    as its input."""
-    strides, pads, extra = window(node, weights)
-    if any(weights.shape[2 + i] + extra[i] - pads[i] - pads[i + 2] != strides[i] for i in (0, 1)):
-        raise UnsupportedError("a ConvTranspose whose output is not stride times as large as its input")
-    return (strides[0], strides[1]), (pads[0], pads[1])
-
-
-def window(node: Node, weights: Array) -> tuple[list[int], list[int], list[int]]:
-    """Strides, pads and output padding of a Conv or ConvTranspose without groups or dilations."""
-    known = {"auto_pad", "dilations", "group", "kernel_shape", "output_padding", "pads", "strides"}
-    attributes = node.attributes
-    plain = attributes.get("auto_pad", b"NOTSET") == b"NOTSET" and attributes.get("group", 1) == 1
-    kernel = _ints(attributes, "kernel_shape", list(weights.shape[2:]))
-    if not set(attributes) <= known or not plain or _ints(attributes, "dilations", [1, 1]) != [1, 1]:
-        raise UnsupportedError(f"a {node.operator} with groups, dilations or automatic padding")
-    strides, extra = _ints(attributes, "strides", [1, 1]), _ints(attributes, "output_padding", [0, 0])
-    pads = _ints(attributes, "pads", [0, 0, 0, 0])
-    if kernel != list(weights.shape[2:]) or min(strides) < 1 or min(extra) < 0 or min(pads) < 0:
-        raise UnsupportedError(f"a {node.operator} whose attributes do not fit")
-    return strides, pads, extra
-
-
-def _ints(attributes: Mapping[str, Attribute], name: str, default: list[int]) -> list[int]:
-    value = attributes.get(name, default)
-    if not isinstance(value, list) or len(value) != len(default):
-        raise UnsupportedError(f"a convolution of other than two dimensions ({name})")
-    return value

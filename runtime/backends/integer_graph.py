@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from ..errors import UnsupportedError
 from ..onnx_graph import Array, Node, OnnxGraph
-from .chain_graph import MIN_OPSET, prologue, upsampling, window
+from .chain_graph import MIN_OPSET, prologue
+from .layers import upsampling, window
 from .vectors import evaluate
 
 NETWORK_OPERATORS = {

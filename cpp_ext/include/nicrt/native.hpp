@@ -1,9 +1,9 @@
 // Chains of transposed convolutions from latents to a picture, computed by kernels of our own.
 //
-// Layer l turns [in, h, w] into [out, h * stride_y, w * stride_x]; between layers stands a leaky ReLU; after
-// the last one values are clipped, truncated and stored as uint8 [h', w', out]. The input is an affine
-// combination, channel by channel, of any number of tensors: x[c] = offset[c] + sum over i of scale[i][c] *
-// tensor_i[c].
+// Layer l turns [in, h, w] into [out, h * stride_y, w * stride_x]; before a layer may stand an inverse GDN
+// (Ballé, Laparra, Simoncelli 2016), behind it a leaky ReLU; after the last one values are clipped, truncated
+// and stored as uint8 [h', w', out]. The input is an affine combination, channel by channel, of any number of
+// tensors: x[c] = offset[c] + sum over i of scale[i][c] * tensor_i[c].
 #pragma once
 
 #include <cstddef>
@@ -24,17 +24,24 @@ struct Axis {
     std::uint32_t pad = 0;
 };
 
+/// Inverse GDN of what goes into a layer: x[i] * sqrt(beta[i] + sum over j of gamma[i][j] * x[j]^2).
+struct Norm {
+    std::span<const float> beta;   ///< [in]; empty for none
+    std::span<const float> gamma;  ///< [in, in]
+};
+
 struct Layer {
     std::uint32_t in = 0, out = 0;
+    Norm norm;
     Axis y, x;
     float slope = 1;                 ///< of the leaky ReLU behind it for values below 0; 1 for none
     std::span<const float> weights;  ///< [in, out, y.kernel, x.kernel]
     std::span<const float> bias;     ///< [out]
 };
 
-/// How products are computed. `avx512_bf16` rounds latents and weights of the first layer to bfloat16 and adds
-/// in fp32; the channels with the largest products keep about 16 bits (packed.hpp). The others are fp32
-/// throughout, and `scalar` is there to test them against.
+/// How products are computed. `avx512_bf16` rounds inputs and weights of the first layer, and of normalised
+/// ones, to bfloat16 where they are much of the work, and adds in fp32; the channels with the largest products
+/// keep about 16 bits (packed.hpp). The others are fp32 throughout, and `scalar` is there to test them against.
 enum class Arithmetic { best, scalar, avx2, avx512, avx512_bf16 };
 
 [[nodiscard]] bool arithmetic_available(Arithmetic arithmetic);

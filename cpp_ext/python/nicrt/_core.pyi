@@ -104,7 +104,16 @@ def write(
 class Chain:
     def __init__(
         self,
-        layers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32], tuple[int, int], tuple[int, int], float]],
+        layers: Sequence[
+            tuple[
+                NDArray[np.float32],
+                NDArray[np.float32],
+                tuple[int, int],
+                tuple[int, int],
+                float,
+                tuple[NDArray[np.float32], NDArray[np.float32]] | None,
+            ]
+        ],
         arithmetic: str = "best",
     ) -> None: ...
     @property

@@ -46,6 +46,10 @@ struct Kernels {
     void (*scale_floats)(const float* from, std::size_t count, float scale, float add, bool more, float* to);
     void (*scale_integers)(const std::int32_t* from, std::size_t count, float scale, float add, bool more,
                            float* to);
+    /// squares[i] = value[i]^2
+    void (*square)(const float* value, std::size_t count, float* squares);
+    /// value[i] *= sqrt(norm[i]), for whole groups of lanes
+    void (*scale_by_root)(const float* norm, std::size_t groups, float* value);
     /// Sum of squares.
     double (*energy)(const float* value, std::size_t count);
     /// pairs[i] = bfloat16 of low[i] in the lower half, of high[i] in the upper one, rounded to the nearest.

@@ -27,6 +27,9 @@ struct Fp32 {
         const __m256 negative = _mm256_cmp_ps(value, _mm256_setzero_ps(), _CMP_LT_OQ);
         return _mm256_blendv_ps(value, _mm256_mul_ps(value, slope), negative);
     }
+    NICRT_OP Vector times_root(Vector value, Vector norm) {
+        return _mm256_mul_ps(value, _mm256_sqrt_ps(norm));
+    }
 };
 
 #include "rows.hpp"
@@ -36,7 +39,7 @@ constexpr std::size_t outputs = 6;
 constexpr std::size_t groups = 1;
 
 constexpr Kernels make() {
-    Kernels kernels = row_kernels(outputs, groups);
+    Kernels kernels = row_kernels<Fp32>(outputs, groups);
     fill<Fp32, groups>(kernels.fp32, std::make_index_sequence<outputs>());
     return kernels;
 }

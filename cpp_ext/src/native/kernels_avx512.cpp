@@ -29,6 +29,9 @@ struct Fp32 {
         const __mmask16 negative = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_LT_OQ);
         return _mm512_mask_mul_ps(value, negative, value, slope);
     }
+    NICRT_OP Vector times_root(Vector value, Vector norm) {
+        return _mm512_mul_ps(value, _mm512_sqrt_ps(norm));
+    }
 };
 
 struct Pairs : Fp32 {
@@ -41,7 +44,7 @@ struct Pairs : Fp32 {
 #include "tile.hpp"
 
 constexpr Kernels make() {
-    Kernels kernels = row_kernels(max_tile_outputs, max_tile_groups);
+    Kernels kernels = row_kernels<Fp32>(max_tile_outputs, max_tile_groups);
     fill<Fp32, max_tile_groups>(kernels.fp32, std::make_index_sequence<max_tile_outputs>());
     fill<Pairs, max_tile_groups>(kernels.pairs, std::make_index_sequence<max_tile_outputs>());
     return kernels;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -19,6 +20,7 @@ struct Fp32 {
     static void store(float* to, Vector value) { *to = value; }
     static Vector add_product(Vector sum, Vector a, Vector b) { return sum + a * b; }
     static Vector leaky(Vector value, Vector slope) { return value < 0 ? value * slope : value; }
+    static Vector times_root(Vector value, Vector norm) { return value * std::sqrt(norm); }
 };
 
 #include "rows.hpp"
@@ -28,7 +30,7 @@ constexpr std::size_t outputs = 2;
 constexpr std::size_t groups = 1;
 
 constexpr Kernels make() {
-    Kernels kernels = row_kernels(outputs, groups);
+    Kernels kernels = row_kernels<Fp32>(outputs, groups);
     fill<Fp32, groups>(kernels.fp32, std::make_index_sequence<outputs>());
     return kernels;
 }

@@ -14,6 +14,9 @@ constexpr std::uint32_t max_channels = 1 << 13;
 constexpr std::uint32_t max_kernel = 64;
 constexpr std::size_t max_scale = 256;
 constexpr std::size_t max_layers = 8;
+/// Of a chain's products, for a layer to be of pairs: those of others gain little, and cost accuracy all the
+/// same. Without normalisations only the first one is: its sums are long, the last ones make grey levels.
+constexpr double least_paired_share = 0.1;
 
 Status unsupported(const std::string& message) { return {Code::unsupported, message}; }
 
@@ -37,6 +40,9 @@ Status check(std::span<const Layer> layers) {
         const std::size_t places = std::size_t{layer.in} * layer.out * layer.y.kernel * layer.x.kernel;
         if (layer.weights.size() != places || layer.bias.size() != layer.out)
             return invalid_argument("weights or bias of another size");
+        const std::size_t normed = layer.norm.beta.size();
+        if ((normed != 0 && normed != layer.in) || layer.norm.gamma.size() != normed * normed)
+            return invalid_argument("a normalisation of another size");
         scale_y *= layer.y.stride;
         scale_x *= layer.x.stride;
         if (scale_y > max_scale || scale_x > max_scale)
@@ -91,19 +97,26 @@ void for_each_block(const PackedLayer& layer, const Visit& visit) {
                     visit(panel, std::size_t{y.tap} * layer.x.kernel + x.tap);
 }
 
+/// Blocks of at most `most` outputs with so many weights each, which are counted on from `weights`.
+std::vector<Panel> panels_of(std::uint32_t outputs, std::size_t most, std::size_t weights_each,
+                             std::size_t& weights) {
+    const std::size_t blocks = (outputs + most - 1) / most;
+    std::vector<Panel> panels;
+    for (std::size_t b = 0; b < blocks; ++b) {
+        const auto first = static_cast<std::uint32_t>(outputs * b / blocks);
+        const auto end = static_cast<std::uint32_t>(outputs * (b + 1) / blocks);
+        panels.push_back({first, end - first, weights});
+        weights += weights_each * (end - first);
+    }
+    return panels;
+}
+
 void place_panels(PackedLayer& layer, std::size_t most_outputs) {
-    const std::size_t blocks = (layer.out + most_outputs - 1) / most_outputs;
     std::size_t weights = 0;
     for (std::uint32_t phase = 0; phase < layer.y.stride * layer.x.stride; ++phase) {
         const std::size_t taps =
             layer.rows[phase / layer.x.stride].size() * layer.columns[phase % layer.x.stride].size();
-        auto& panels = layer.panels.emplace_back();
-        for (std::size_t b = 0; b < blocks; ++b) {
-            const auto first = static_cast<std::uint32_t>(layer.out * b / blocks);
-            const auto end = static_cast<std::uint32_t>(layer.out * (b + 1) / blocks);
-            panels.push_back({first, end - first, weights});
-            weights += taps * layer.units * (end - first);
-        }
+        layer.panels.push_back(panels_of(layer.out, most_outputs, taps * layer.units, weights));
     }
     layer.weights.reserve(weights);
 }
@@ -121,12 +134,55 @@ void pack_weights(const Layer& layer, PackedLayer& packed) {
     });
 }
 
+/// Per latent, of a layer that has so many input places for each of them.
+double products(const Layer& layer, double places) {
+    return places * layer.in *
+           (double{layer.out} * layer.y.kernel * layer.x.kernel + static_cast<double>(layer.norm.beta.size()));
+}
+
 std::vector<double> energies(const Layer& layer) {
     std::vector<double> energy(layer.in);
     const std::size_t each = layer.weights.size() / layer.in;
     for (std::size_t i = 0; i < layer.weights.size(); ++i)
         energy[i / each] += double{layer.weights[i]} * layer.weights[i];
     return energy;
+}
+
+/// Half as for inputs whose neighbours are equal, half as for independent ones.
+std::vector<double> gains(const Layer& layer) {
+    std::vector<double> gain(std::size_t{layer.in} * layer.out);
+    const std::uint32_t rows = layer.y.kernel, columns = layer.x.kernel;
+    const double phases = double{layer.y.stride} * layer.x.stride;
+    std::vector<double> sums(layer.y.stride * layer.x.stride);
+    for (std::size_t i = 0; i < gain.size(); ++i) {
+        const float* const weights = layer.weights.data() + i * rows * columns;
+        std::fill(sums.begin(), sums.end(), 0.0);
+        for (std::uint32_t y = 0; y < rows; ++y)
+            for (std::uint32_t x = 0; x < columns; ++x) {
+                const double weight = weights[y * columns + x];
+                sums[y % layer.y.stride * layer.x.stride + x % layer.x.stride] += weight;
+                gain[i] += 0.5 * weight * weight / phases;
+            }
+        for (const double sum : sums) gain[i] += 0.5 * sum * sum / phases;
+    }
+    return gain;
+}
+
+void pack_norm(const Layer& layer, std::size_t most_outputs, PackedLayer& packed) {
+    PackedNorm& norm = packed.norm;
+    if (layer.norm.beta.empty()) return;
+    std::size_t weights = 0;
+    norm.panels = panels_of(layer.in, most_outputs, packed.units, weights);
+    norm.weights.reserve(weights);
+    norm.beta.assign(layer.norm.beta.begin(), layer.norm.beta.end());
+    for (const Panel& panel : norm.panels) {
+        const auto weight = [&](std::size_t of, std::size_t m) {
+            return of < layer.in ? layer.norm.gamma[(panel.first + m) * layer.in + of] : 0.0F;
+        };
+        for (std::size_t of = 0; of < layer.in; of += packed.pairs ? 2 : 1)
+            for (std::size_t m = 0; m < panel.count; ++m)
+                norm.weights.push_back(packed.pairs ? pair(weight(of, m), weight(of + 1, m)) : weight(of, m));
+    }
 }
 
 }  // namespace
@@ -137,10 +193,12 @@ Status pack(std::span<const Layer> layers, const Kernels& kernels, Arithmetic ar
     const bool pairs = arithmetic == Arithmetic::avx512_bf16;
     chain.arithmetic = arithmetic;
     chain.kernels = &kernels;
-    if (pairs) {
-        chain.exact.assign(layers.front().weights.begin(), layers.front().weights.end());
-        chain.energy = energies(layers.front());
+    double all = 0, scale = 1;
+    for (const Layer& layer : layers) {
+        all += products(layer, scale);
+        scale *= double{layer.y.stride} * layer.x.stride;
     }
+    scale = 1;
     for (const Layer& layer : layers) {
         PackedLayer& packed = chain.layers.emplace_back();
         packed.in = layer.in;
@@ -148,30 +206,36 @@ Status pack(std::span<const Layer> layers, const Kernels& kernels, Arithmetic ar
         packed.y = layer.y;
         packed.x = layer.x;
         packed.slope = layer.slope;
-        // Only the first layer: its sums are long and its products most of the work. The last ones make grey
-        // levels.
-        packed.pairs = pairs && chain.layers.size() == 1;
+        packed.pairs = pairs && (chain.layers.size() == 1 || !layer.norm.beta.empty()) &&
+                       products(layer, scale) >= least_paired_share * all;
         packed.units = packed.pairs ? (layer.in + 1) / 2 : layer.in;
         packed.in_phases = chain.scale_x;
         packed.bias.assign(layer.bias.begin(), layer.bias.end());
         NICRT_RETURN_IF_ERROR(place_taps(packed));
         place_panels(packed, kernels.outputs);
         pack_weights(layer, packed);
+        pack_norm(layer, kernels.outputs, packed);
+        if (packed.pairs) packed.exact.assign(layer.weights.begin(), layer.weights.end());
+        if (pairs) {
+            packed.energy = energies(layer);
+            packed.gain = gains(layer);
+            packed.norm.gamma.assign(layer.norm.gamma.begin(), layer.norm.gamma.end());
+        }
+        scale *= double{layer.y.stride} * layer.x.stride;
         chain.scale_y *= layer.y.stride;
         chain.scale_x *= layer.x.stride;
     }
     return {};
 }
 
-Precise precise_weights(const PackedChain& chain, std::vector<std::uint32_t> channels) {
+Precise precise_weights(const PackedLayer& layer, std::vector<std::uint32_t> channels) {
     Precise precise{std::move(channels), {}};
-    const PackedLayer& layer = chain.layers.front();
     const std::size_t taps = std::size_t{layer.y.kernel} * layer.x.kernel;
     precise.weights.reserve(layer.weights.size() / layer.units * precise.channels.size());
     for_each_block(layer, [&](const Panel& panel, std::size_t tap) {
         for (const std::size_t in : precise.channels)
             for (std::size_t m = 0; m < panel.count; ++m) {
-                const float whole = chain.exact[(in * layer.out + panel.first + m) * taps + tap];
+                const float whole = layer.exact[(in * layer.out + panel.first + m) * taps + tap];
                 precise.weights.push_back(pair(whole, whole - widened(bfloat16(whole))));
             }
     });

@@ -37,8 +37,17 @@ struct Panel {
     std::size_t weights;
 };
 
+/// The inverse GDN of a row, one phase of places after the other: panels of [units][count] weights.
+struct PackedNorm {
+    std::vector<Panel> panels;  ///< none: no normalisation
+    std::vector<float> weights;
+    std::vector<float> beta;
+    std::vector<double> gamma;  ///< [in, in], in chains with pairs
+};
+
 struct PackedLayer {
     std::uint32_t in, out;
+    PackedNorm norm;
     Axis y, x;
     float slope;
     std::size_t units;      ///< per place of the input row, those of precise channels besides
@@ -49,7 +58,13 @@ struct PackedLayer {
     std::vector<std::vector<Panel>> panels;       ///< by row phase * x.stride + column phase % x.stride
     std::vector<float> weights;
     std::vector<float> bias;
+    std::vector<float> exact;  ///< for pairs: the weights as they came
+    /// In chains with pairs: what says which inputs of this layer and of those behind it need more bits.
+    std::vector<double> energy;  ///< sum of squares of the weights of an input
+    std::vector<double> gain;    ///< [in, out], mean square of an output per mean square of an input
 
+    /// Whether its input rows are made from rows of plain floats.
+    [[nodiscard]] bool finished() const { return pairs || !norm.panels.empty(); }
     [[nodiscard]] std::size_t out_phases() const { return in_phases * x.stride; }
 };
 
@@ -58,9 +73,6 @@ public:
     Arithmetic arithmetic = Arithmetic::scalar;
     const Kernels* kernels = nullptr;
     std::vector<PackedLayer> layers;
-    /// For pairs: the first layer's weights as they came, and their sum of squares per input channel.
-    std::vector<float> exact;
-    std::vector<double> energy;
     std::size_t scale_y = 1, scale_x = 1;
     mutable Pool pool;
 };
@@ -77,8 +89,8 @@ struct Precise {
         weights;  ///< per panel and tap [channels][count], in the order of PackedLayer::weights
 };
 
-/// The weights of these channels; empty for fp32.
-Precise precise_weights(const PackedChain& chain, std::vector<std::uint32_t> channels);
+/// The weights of these channels.
+Precise precise_weights(const PackedLayer& layer, std::vector<std::uint32_t> channels);
 
 Status run(const PackedChain& chain, const Input& input, float low, float high, unsigned threads,
            std::uint8_t* out);

@@ -22,6 +22,17 @@ NICRT_TILE_TARGET double energy_row(const float* value, std::size_t count) {
     return total;
 }
 
+NICRT_TILE_TARGET void square_row(const float* value, std::size_t count, float* squares) {
+    for (std::size_t i = 0; i < count; ++i) squares[i] = value[i] * value[i];
+}
+
+/// By intrinsics: a compiler that minds errno keeps square roots apart.
+template <class Ops>
+NICRT_TILE_TARGET void root_row(const float* norm, std::size_t groups, float* value) {
+    for (std::size_t i = 0; i < groups * lane_group; i += Ops::lanes)
+        Ops::store(value + i, Ops::times_root(Ops::load(value + i), Ops::load(norm + i)));
+}
+
 /// The nearest bfloat16, in the upper half; ties to even.
 NICRT_TILE_TARGET __attribute__((always_inline)) inline std::uint32_t rounded(float value) {
     const auto bits = std::bit_cast<std::uint32_t>(value);
@@ -71,7 +82,8 @@ NICRT_TILE_TARGET void byte_row(const float* value, std::size_t planes, std::siz
             out[x * planes + p] = static_cast<std::uint8_t>(clipped(value[p * stride + x], low, high));
 }
 
+template <class Ops>
 constexpr Kernels row_kernels(std::size_t outputs, std::size_t groups) {
-    return {outputs,     groups,    {},        {},       &scale_row<float>, &scale_row<std::int32_t>,
-            &energy_row, &pair_row, &rest_row, &byte_row};
+    return {outputs,     groups,         {},          {},        &scale_row<float>, &scale_row<std::int32_t>,
+            &square_row, &root_row<Ops>, &energy_row, &pair_row, &rest_row,         &byte_row};
 }

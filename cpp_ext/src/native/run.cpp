@@ -23,6 +23,10 @@ constexpr std::size_t max_row_floats = std::size_t{1} << 24;
 /// One channel in so many is precise: the picture's error halves for 6% more products (measured on the
 /// shallow codec).
 constexpr std::size_t channels_per_precise = 32;
+/// The same behind a normalisation, where few channels hold most of the energy, and for the last layer, which
+/// makes grey levels: with these no value of a Kodak picture is off by more than one (slimmable and mean-scale
+/// codecs, three qualities).
+constexpr std::size_t normed_per_precise = 16, last_per_precise = 4, least_precise = 6;
 constexpr std::size_t sampled_rows = 4;  ///< in which the precise channels are sought
 
 Floats zeros(Pool& pool, std::size_t count) {
@@ -31,31 +35,26 @@ Floats zeros(Pool& pool, std::size_t count) {
     return floats;
 }
 
-/// Consecutive rows [first, end) of one tensor, each [phases][units][lanes with their padding].
+/// Consecutive rows [first, end) of one tensor, each [phases][units][lanes with their padding], in a ring.
 class Window {
 public:
     Window(Pool& pool, std::size_t row_floats) : pool_(&pool), row_floats_(row_floats) {}
 
     std::size_t first = 0, end = 0;
 
-    [[nodiscard]] float* row(std::size_t r) const { return data_.get() + (r - first) * row_floats_; }
+    [[nodiscard]] float* row(std::size_t r) const { return data_.get() + r % capacity_ * row_floats_; }
 
     /// Forgets the rows before `from` and makes room up to row `until`; padding stays 0.
     void slide(std::size_t from, std::size_t until) {
-        const std::size_t kept_from = std::max(from, first);
-        const std::size_t kept = end > kept_from ? end - kept_from : 0;
-        const std::size_t rows = std::max(until, from + kept) - from;
-        const float* const old = kept > 0 ? row(kept_from) : nullptr;
-        if (rows > capacity_) {
-            Floats larger = zeros(*pool_, rows * row_floats_);
-            if (kept > 0) std::copy_n(old, kept * row_floats_, larger.get());
-            data_ = std::move(larger);
-            capacity_ = rows;
-        } else if (kept > 0 && old != data_.get()) {
-            std::memmove(data_.get(), old, kept * row_floats_ * sizeof(float));
-        }
-        first = from;
-        end = from + kept;
+        first = std::max(first, from);
+        end = std::max(end, first);
+        const std::size_t rows = std::max(until, end) - first;
+        if (rows <= capacity_) return;
+        Floats larger = zeros(*pool_, rows * row_floats_);
+        for (std::size_t r = first; r < end; ++r)
+            std::copy_n(row(r), row_floats_, larger.get() + r % rows * row_floats_);
+        data_ = std::move(larger);
+        capacity_ = rows;
     }
 
 private:
@@ -78,43 +77,92 @@ void combine(const Kernels& kernels, const Input& input, std::size_t c, std::siz
     }
 }
 
-/// The channels with the largest products, by energy of latents (in rows spread over the picture) and
-/// weights.
-std::vector<std::uint32_t> largest_channels(const PackedChain& chain, const Input& input) {
-    const std::size_t channels = chain.energy.size(), step = (input.height + sampled_rows - 1) / sampled_rows;
+/// Mean squares of the latents' channels, in rows spread over the picture.
+std::vector<double> latents_energy(const PackedChain& chain, const Input& input) {
+    const std::size_t channels = chain.layers.front().in;
+    const std::size_t step = (input.height + sampled_rows - 1) / sampled_rows;
     std::vector<double> energy(channels);
     std::vector<float> latents(input.width);
     for (std::size_t c = 0; c < channels; ++c) {
-        for (std::size_t row = step / 2; row < input.height; row += step) {
+        std::size_t rows = 0;
+        for (std::size_t row = step / 2; row < input.height; row += step, ++rows) {
             combine(*chain.kernels, input, c, row, 1, latents.data());
             energy[c] += chain.kernels->energy(latents.data(), input.width);
         }
-        energy[c] *= chain.energy[c];
+        energy[c] /= static_cast<double>(rows * input.width);
+    }
+    return energy;
+}
+
+/// How many channels of a layer's pairs are precise.
+std::size_t precise_count(const PackedLayer& layer, bool last) {
+    if (layer.norm.panels.empty()) return (layer.in + channels_per_precise - 1) / channels_per_precise;
+    const std::size_t share = layer.in / (last ? last_per_precise : normed_per_precise);
+    return std::min<std::size_t>(layer.in, std::max(share, least_precise));
+}
+
+/// The channels with the largest products of inputs with these mean squares.
+std::vector<std::uint32_t> largest_channels(const PackedLayer& layer, std::vector<double> energy,
+                                            std::size_t count) {
+    for (std::uint32_t c = 0; c < layer.in; ++c) {
+        energy[c] *= layer.energy[c];
         if (!(energy[c] >= 0)) energy[c] = 0;  // not a number: sorting needs an order
     }
-    std::vector<std::uint32_t> order(channels);
+    std::vector<std::uint32_t> order(layer.in);
     std::iota(order.begin(), order.end(), 0U);
     std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return energy[a] > energy[b]; });
-    order.resize((channels + channels_per_precise - 1) / channels_per_precise);
+    order.resize(count);
     return order;
+}
+
+/// What each layer's pairs need besides them. How large a later layer's inputs are is reckoned from the
+/// latents' mean squares, as if channels were independent: it only has to order them.
+std::vector<Precise> precise_of(const PackedChain& chain, const Input& input) {
+    std::vector<Precise> precise(chain.layers.size());
+    if (chain.arithmetic != Arithmetic::avx512_bf16) return precise;
+    std::vector<double> energy = latents_energy(chain, input);
+    for (std::size_t l = 0; l < chain.layers.size(); ++l) {
+        const PackedLayer& layer = chain.layers[l];
+        const std::vector<double> before = energy;
+        for (std::size_t c = 0; c < layer.norm.beta.size(); ++c) {
+            double norm = layer.norm.beta[c];
+            for (std::size_t k = 0; k < layer.in; ++k) norm += layer.norm.gamma[c * layer.in + k] * before[k];
+            energy[c] *= norm;
+        }
+        if (layer.pairs) {
+            const std::size_t count = precise_count(layer, l + 1 == chain.layers.size());
+            precise[l] = precise_weights(layer, largest_channels(layer, energy, count));
+        }
+        std::vector<double> made(layer.out);
+        for (std::size_t m = 0; m < layer.out; ++m) {
+            made[m] = double{layer.bias[m]} * layer.bias[m];
+            for (std::size_t c = 0; c < layer.in; ++c) made[m] += energy[c] * layer.gain[c * layer.out + m];
+        }
+        energy = std::move(made);
+    }
+    return precise;
 }
 
 class Stripe {
 public:
-    Stripe(const PackedChain& chain, const Precise& precise, const Input& input, std::uint8_t* out, float low,
-           float high)
+    Stripe(const PackedChain& chain, const std::vector<Precise>& precise, const Input& input,
+           std::uint8_t* out, float low, float high)
         : chain_(chain), precise_(precise), input_(input), out_(out), low_(low), high_(high) {
         groups_ = (input.width + lane_group - 1) / lane_group;
         lanes_ = groups_ * lane_group + 2 * lane_pad;
-        std::size_t height = input.height;
+        std::size_t height = input.height, scratch = 0;
         for (const PackedLayer& layer : chain.layers) {
-            windows_.emplace_back(chain.pool, (layer.units + extra(layer)) * layer.in_phases * lanes_);
+            const std::size_t l = heights_.size();
+            windows_.emplace_back(chain.pool, (layer.units + extra(l)) * layer.in_phases * lanes_);
             heights_.push_back(height);
             height *= layer.y.stride;
+            if (!layer.norm.panels.empty()) scratch = std::max<std::size_t>(scratch, layer.in);
         }
+        scratch_ = zeros(chain.pool, (2 * scratch + 1) * lanes_);
         const PackedLayer& last = chain.layers.back();
         planes_ = last.out * last.out_phases();
         picture_rows_ = zeros(chain.pool, rows_at_once() * planes_ * lanes_);
+        zeros_ = zeros(chain.pool, lanes_);
     }
 
     /// Rows [first, end) of the latents' grid, as picture rows.
@@ -138,9 +186,10 @@ private:
     /// Picture rows [first, end), whole strides of the last layer.
     void show(std::size_t first, std::size_t end) {
         const std::size_t last = chain_.layers.size() - 1;
-        need_inputs(last, first, end);
+        make_first(last, first, end);
         for (std::size_t start = first; start < end; start += rows_at_once()) {
             const std::size_t stop = std::min(start + rows_at_once(), end);
+            need_inputs(last, start, stop);
             const auto place = [&](std::size_t row) {
                 return picture_rows_.get() + (row - start) * planes_ * lanes_;
             };
@@ -151,14 +200,35 @@ private:
         }
     }
 
-    /// Makes the input rows that output rows [first, end) of a layer read.
-    void need_inputs(std::size_t l, std::size_t first, std::size_t end) {
+    struct Rows {
+        std::size_t first, end;
+    };
+
+    /// The input rows that output rows [first, end) of a layer read.
+    [[nodiscard]] Rows inputs(std::size_t l, std::size_t first, std::size_t end) const {
         const Axis& y = chain_.layers[l].y;
         // Input row i adds to output row i * stride + tap - pad, with tap < kernel.
         const std::size_t low =
             first + y.pad + 1 > y.kernel ? (first + y.pad + y.stride - y.kernel) / y.stride : 0;
         const std::size_t high = std::min(heights_[l], (end - 1 + y.pad) / y.stride + 1);
-        need(l, std::min(low, high), high);
+        return {std::min(low, high), high};
+    }
+
+    void need_inputs(std::size_t l, std::size_t first, std::size_t end) {
+        const Rows rows = inputs(l, first, end);
+        need(l, rows.first, rows.end);
+    }
+
+    /// Makes what output rows [first, end) of layer l need of the first layer's outputs, or of the latents:
+    /// its weights are to meet many rows at once. All that follows is made as it is needed, a few rows at a
+    /// time, and meets its readers in the caches.
+    void make_first(std::size_t l, std::size_t first, std::size_t end) {
+        Rows rows = inputs(l, first, end);
+        while (l > 1) {
+            --l;
+            rows = inputs(l, rows.first, rows.end);
+        }
+        need(l, rows.first, rows.end);
     }
 
     /// Makes rows [first, end) of a layer's input; from one call to the next, `first` never decreases.
@@ -168,11 +238,21 @@ private:
         const std::size_t start = window.end;
         if (start >= end) return;
         window.end = end;
-        if (l == 0) {
+        const PackedLayer& layer = chain_.layers[l];
+        if (l == 0 && layer.norm.panels.empty()) {
             latents(start, end);
             return;
         }
-        need_inputs(l - 1, start, end);
+        if (l > 0) need_inputs(l - 1, start, end);
+        if (layer.finished()) {
+            const std::size_t row_floats = layer.in * layer.in_phases * lanes_;
+            const Floats raw = chain_.pool.take((end - start) * row_floats);
+            const auto place = [&](std::size_t row) { return raw.get() + (row - start) * row_floats; };
+            if (l == 0) plain_latents(start, end, place);
+            else compute(l - 1, start, end, place);
+            for (std::size_t row = start; row < end; ++row) finish(l, place(row), window.row(row));
+            return;
+        }
         compute(l - 1, start, end, [&](std::size_t row) { return window.row(row); });
         const std::size_t spare = groups_ * lane_group - input_.width;
         if (spare == 0) return;
@@ -218,7 +298,7 @@ private:
         Tile tile{taps_.data(),
                   taps_.size(),
                   0,
-                  {layer.units, extra(layer)},
+                  {layer.units, extra(l)},
                   lanes_,
                   layer.bias.data() + panel.first,
                   layer.slope,
@@ -236,11 +316,11 @@ private:
     void place_taps(std::size_t l, std::size_t row, std::size_t phase, const Panel& panel) {
         const PackedLayer& layer = chain_.layers[l];
         const Window& window = windows_[l];
-        const std::size_t units = layer.units * panel.count, extra_units = extra(layer) * panel.count;
+        const std::size_t units = layer.units * panel.count, extra_units = extra(l) * panel.count;
         const float* weights = layer.weights.data() + panel.weights;
         // as many blocks lie before it, each of `extra` units in place of layer.units
         const float* more =
-            extra_units == 0 ? nullptr : precise_.weights.data() + panel.weights / layer.units * extra(layer);
+            extra_units == 0 ? nullptr : precise_[l].weights.data() + panel.weights / layer.units * extra(l);
         const auto& columns = layer.columns[phase];
         taps_.clear();
         for (const RowTap& y : layer.rows[row % layer.y.stride]) {
@@ -249,13 +329,86 @@ private:
             for (const ColumnTap& x : columns) {
                 if (inside)
                     taps_.push_back({window.row(static_cast<std::size_t>(from)) +
-                                         x.phase * (layer.units + extra(layer)) * lanes_ + lane_pad +
+                                         x.phase * (layer.units + extra(l)) * lanes_ + lane_pad +
                                          x.offset,
                                      {weights, more}});
                 weights += units;
                 more += extra_units;
             }
         }
+    }
+
+    /// Rows [first, end) of the first layer's input, before its normalisation.
+    template <class Place>
+    void plain_latents(std::size_t first, std::size_t end, const Place& place) {
+        const std::size_t width = input_.width, rows = end - first;
+        const Floats scratch = chain_.pool.take(rows * width);
+        for (std::size_t c = 0; c < chain_.layers.front().in; ++c) {
+            combine(*chain_.kernels, input_, c, first, rows, scratch.get());
+            for (std::size_t row = 0; row < rows; ++row) {
+                float* const to = place(first + row) + c * lanes_ + lane_pad;
+                std::copy_n(scratch.get() + row * width, width, to);
+                std::fill_n(to + width, groups_ * lane_group - width, 0.0F);
+            }
+        }
+    }
+
+    /// A row of a layer's input [phases][channels][lanes] → normalised, as the kernels read it.
+    void finish(std::size_t l, float* raw, float* to) {
+        const PackedLayer& layer = chain_.layers[l];
+        const Kernels& kernels = *chain_.kernels;
+        const std::size_t width = input_.width;
+        float* const spare = scratch_.get();
+        for (std::size_t phase = 0; phase < layer.in_phases; ++phase, raw += layer.in * lanes_) {
+            if (!layer.norm.panels.empty()) normalise(layer, raw);
+            const auto channel = [&](std::size_t c) { return raw + c * lanes_ + lane_pad; };
+            for (std::size_t unit = 0; unit < layer.units; ++unit, to += lanes_) {
+                if (!layer.pairs) {
+                    std::copy_n(channel(unit), width, to + lane_pad);
+                    continue;
+                }
+                const std::size_t c = 2 * unit;
+                const float* const high = c + 1 < layer.in ? channel(c + 1) : zeros_.get();
+                kernels.to_pairs(channel(c), high, width, to + lane_pad);
+            }
+            for (std::size_t i = 0; i < extra(l); ++i, to += lanes_) {
+                const float* const value = channel(precise_[l].channels[i]);
+                kernels.to_rest(value, width, spare);
+                kernels.to_pairs(spare, value, width, to + lane_pad);
+            }
+        }
+    }
+
+    /// One phase of a row, in place.
+    void normalise(const PackedLayer& layer, float* raw) {
+        const Kernels& kernels = *chain_.kernels;
+        const std::size_t count = groups_ * lane_group;
+        float* const squares = scratch_.get() + lanes_;
+        float* const norms = squares + layer.in * lanes_;
+        for (std::size_t c = 0; c < layer.in; ++c)
+            kernels.square(raw + c * lanes_ + lane_pad, count, norms + c * lanes_);
+        for (std::size_t unit = 0; unit < layer.units; ++unit) {
+            const std::size_t c = layer.pairs ? 2 * unit : unit;
+            float* const to = squares + unit * lanes_;
+            if (!layer.pairs) std::copy_n(norms + c * lanes_, count, to);
+            else
+                kernels.to_pairs(norms + c * lanes_,
+                                 c + 1 < layer.in ? norms + (c + 1) * lanes_ : zeros_.get(), count, to);
+        }
+        const auto& table = layer.pairs ? kernels.pairs : kernels.fp32;
+        for (const Panel& panel : layer.norm.panels) {
+            const Tap tap{squares, {layer.norm.weights.data() + panel.weights, nullptr}};
+            Tile tile{&tap, 1, 0, {layer.units, 0}, lanes_, layer.norm.beta.data() + panel.first,
+                      1,    norms + panel.first * lanes_, lanes_};
+            for (std::size_t group = 0; group < groups_;) {
+                const std::size_t some = std::min(kernels.groups, groups_ - group);
+                tile.lane = group * lane_group;
+                table[panel.count - 1][some - 1](tile);
+                group += some;
+            }
+        }
+        for (std::size_t c = 0; c < layer.in; ++c)
+            kernels.scale_by_root(norms + c * lanes_, groups_, raw + c * lanes_ + lane_pad);
     }
 
     /// Rows [first, end) of the first layer's input: the affine combination, as fp32 or as pairs. Channel by
@@ -268,9 +421,9 @@ private:
         float* const low = scratch.get();
         float* const high = low + count;
         float* const rest = high + count;
-        for (std::size_t unit = 0; unit < layer.units + extra(layer); ++unit) {
+        for (std::size_t unit = 0; unit < layer.units + extra(0); ++unit) {
             const bool precise = unit >= layer.units;
-            const std::size_t c = precise       ? precise_.channels[unit - layer.units]
+            const std::size_t c = precise       ? precise_.front().channels[unit - layer.units]
                                   : layer.pairs ? 2 * unit
                                                 : unit;
             combine(kernels, input_, c, first, rows, low);
@@ -292,12 +445,10 @@ private:
     }
 
     /// Units of a row besides layer.units.
-    [[nodiscard]] std::size_t extra(const PackedLayer& layer) const {
-        return layer.pairs ? precise_.channels.size() : 0;
-    }
+    [[nodiscard]] std::size_t extra(std::size_t l) const { return precise_[l].channels.size(); }
 
     const PackedChain& chain_;
-    const Precise& precise_;
+    const std::vector<Precise>& precise_;  ///< by layer
     const Input& input_;
     std::uint8_t* out_;
     float low_, high_;
@@ -305,6 +456,8 @@ private:
     std::vector<Window> windows_;       ///< the input rows of each layer that are held
     std::vector<std::size_t> heights_;  ///< of each layer's input
     Floats picture_rows_;
+    Floats zeros_;    ///< a channel
+    Floats scratch_;  ///< a channel, then squares and norms of the most channels that are normalised
     std::vector<Tap> taps_;
 };
 
@@ -330,8 +483,7 @@ Status run(const PackedChain& chain, const Input& input, float low, float high, 
            std::uint8_t* out) {
     NICRT_RETURN_IF_ERROR(check(chain, input, low, high));
     const std::size_t stripes = std::clamp<std::size_t>(threads, 1, input.height);
-    Precise precise;
-    if (!chain.energy.empty()) precise = precise_weights(chain, largest_channels(chain, input));
+    const std::vector<Precise> precise = precise_of(chain, input);
     return parallel_for(stripes, threads, [&](std::size_t i) {
         Stripe stripe(chain, precise, input, out, low, high);
         stripe.run(input.height * i / stripes, input.height * (i + 1) / stripes);
