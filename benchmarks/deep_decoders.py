@@ -106,7 +106,7 @@ def _hyperprior_synthesis(
 
 def measure_mean_scale(weights: Path, pixels: Pixels, repeat: int) -> dict[str, Any]:
     model = MeanScale()
-    state = load_file(weights / "hyper-base.safetensors")
+    state = load_file(weights / "mean-scale.safetensors")
     model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     model.eval().requires_grad_(False)
     codec = nicrt.load("mean-scale", threads=1)

@@ -2,9 +2,9 @@
 
     python benchmarks/native.py --kodak DIR
 
-Per quality: milliseconds of the synthesis graph with both (minimum and median of alternating runs, wall clock and time
-on the processor, which other load disturbs less), of the whole decode of a file to RGB, and what differs in the pixels.
-Writes results/native.json.
+Per bundle and quality: milliseconds of the synthesis graph with both (minimum and median of alternating runs, wall
+clock and time on the processor, which other load disturbs less), of the whole decode of a file to RGB, and what differs
+in the pixels. Writes results/native.json.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from nicrt import _core
 from nicrt.runtime.backends.base import Array, Executable
 from nicrt.runtime.evaluate import psnr
 
+BUNDLES = ("shallow", "slim", "mean-scale")
 QUALITIES = (10, 50, 100)
 BACKENDS = ("native", "onnxruntime")
-GRAPH = "synthesis"
+GRAPH = "synthesis"  # beginning of the graph's name
 RESULTS = Path(__file__).parent / "results" / "native.json"
 Pixels = npt.NDArray[np.uint8]
 
@@ -86,14 +87,17 @@ def pixels_apart(codecs: Mapping[str, nicrt.Codec], pictures: list[Pixels], qual
     }
 
 
-def measure(pictures: list[Pixels], repeat: int) -> list[dict[str, Any]]:
-    codecs = {name: nicrt.load("shallow", threads=1, backend=name) for name in BACKENDS}
-    recorders = {name: Recorder(codec._graphs.get(GRAPH)) for name, codec in codecs.items()}
+def measure(bundle: str, pictures: list[Pixels], repeat: int) -> list[dict[str, Any]]:
     rows = []
     for quality in QUALITIES:
+        codecs = {name: nicrt.load(bundle, threads=1, backend=name) for name in BACKENDS}
         data = codecs["onnxruntime"].encode(pictures[0], quality=quality)
+        recorders = {}
         for name, codec in codecs.items():
-            codec._graphs._loaded[GRAPH] = (recorders[name], name)
+            codec.decode(data)
+            (graph,) = (graph for graph in codec.backends if graph.startswith(GRAPH))
+            recorders[name] = Recorder(codec._graphs.get(graph))
+            codec._graphs._loaded[graph] = (recorders[name], name)
             codec.decode(data)
         inputs = recorders["native"].inputs
         synthesis = compare({n: partial(r.graph.run, inputs, ["picture"]) for n, r in recorders.items()}, repeat)
@@ -103,6 +107,8 @@ def measure(pictures: list[Pixels], repeat: int) -> list[dict[str, Any]]:
             times["megapixels_per_second"] = 1e3 * megapixels / times["wall_min_ms"]
             times["megapixels_per_cpu_second"] = 1e3 * megapixels / times["cpu_min_ms"]
         row = {
+            "bundle": bundle,
+            "graph": graph,
             "quality": quality,
             "size": [pictures[0].shape[1], pictures[0].shape[0]],
             "synthesis": synthesis,
@@ -129,7 +135,7 @@ def main() -> None:
         "onnxruntime": onnxruntime.__version__,
         "machine": platform.processor() or platform.machine(),
         "pictures": len(pictures),
-        "rows": measure(pictures, options.repeat),
+        "rows": [row for bundle in BUNDLES for row in measure(bundle, pictures, options.repeat)],
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=2) + "\n")

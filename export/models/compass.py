@@ -111,15 +111,17 @@ class Compass(nn.Module):
         self.residual = MeanScale(exact=True)
         self.liff = ImplicitFilter()
 
-    def forward(self, below: Tensor, x: Tensor, implicit: bool, integers: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, below: Tensor, x: Tensor, implicit: bool, integers: bool, step: Tensor | float = 1.0
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """For training a layer: pictures of the layer below [b, 3, h, w] and of this one [b, 3, h2, w2] →
         reconstruction (not clamped), bits [b] and prediction, by the filter if `implicit`, else by bicubic
-        interpolation. `integers`: as in MeanScale."""
+        interpolation. `integers`, `step`: as in MeanScale."""
         height, width = x.shape[2:]
         enlarge = self.liff if implicit else bicubic
         with torch.set_grad_enabled(self.liff.head.weight.requires_grad):  # a filter that stays as it is needs none
             prediction = enlarge(below.clamp(0, 1), (height, width)).float()
-        residual, bits = self.residual(pad(x - prediction + RESIDUAL_OFFSET), integers)
+        residual, bits = self.residual(pad(x - prediction + RESIDUAL_OFFSET), integers, step)
         return prediction + residual[:, :, :height, :width] - RESIDUAL_OFFSET, bits, prediction
 
     @torch.no_grad()

@@ -3,7 +3,8 @@
 First the local implicit filter alone learns to enlarge what the base makes (L1, as in the paper), then the residual
 codec alone to code what bicubic interpolation leaves over, which it starts as a Karhunen-Loeve transform of: the filter
 takes as long as all else in a step. Then both train together. All see two layers of random factors, up to those that
-one layer may have. A trained filter without a trained residual codec stays as it is.
+one layer may have, and quantisation steps of their own, which both layers and the base share. A trained filter without
+a trained residual codec stays as it is.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from nicrt.export.models.compass import Compass, pad
 
 from .data import Photos
 from .loop import Batch, Log, Recipe
-from .losses import MIDDLE, project_gdn, psnr, rate_distortion, squared_error
-from .mean_scale import RATES, START_BATCHES, start
+from .losses import balanced, project_gdn, psnr, rate_distortion, squared_error
+from .mean_scale import RATES, START_BATCHES, start, steps, weights
 
 CROP, BATCH = 256, 2
 FACTORS = (1.2, 3.0)  # of the sides of neighbouring layers
@@ -70,14 +71,14 @@ class CompassRecipe(Recipe):
         for _ in range(START_BATCHES):
             batch = self._layers(random)
             with torch.no_grad():
-                below = self._base(batch["middle"]).clamp(0, 1)
+                below = self._base(batch["middle"], 1.0).clamp(0, 1)
             yield batch["fine"] - self.model.predict(below, (CROP, CROP), implicit=False)
 
-    def _base(self, x: Tensor) -> Tensor:
-        return self.model.base(pad(x))[0][:, :, : x.shape[2], : x.shape[3]]
+    def _base(self, x: Tensor, step: Tensor | float) -> Tensor:
+        return self.model.base(pad(x), step=step)[0][:, :, : x.shape[2], : x.shape[3]]
 
     def draw(self, random: np.random.Generator, progress: float) -> Batch:
-        return self._layers(random)
+        return self._layers(random) | {"step": steps(random, BATCH)}
 
     def _layers(self, random: np.random.Generator) -> Batch:
         fine = self.photos.crops(random, BATCH, CROP)
@@ -90,17 +91,18 @@ class CompassRecipe(Recipe):
         return CODEC_ALONE if self.started or progress >= CODEC_FROM else FILTER_ALONE
 
     def loss(self, batch: Batch, phase: int) -> tuple[Tensor, Log]:
-        coarse, middle, fine = (batch[name] for name in ("coarse", "middle", "fine"))
+        coarse, middle, fine, step = (batch[name] for name in ("coarse", "middle", "fine", "step"))
         with torch.no_grad():
-            below = self._base(coarse)
+            below = self._base(coarse, step)
         if phase == FILTER_ALONE:
             prediction = self.model.liff(below.clamp(0, 1), tuple(middle.shape[2:]))
             return (prediction - middle).abs().mean(), {"psnr": psnr(squared_error(prediction, middle))}
-        total, log = torch.zeros((), device=fine.device), {}
+        total, log, weight = torch.zeros((), device=fine.device), {}, weights(step)
         for name, x in (("middle", middle), ("fine", fine)):
-            below, bits, prediction = self.model(below, x, phase == TOGETHER, phase == TOGETHER)
+            below, bits, prediction = self.model(below, x, phase == TOGETHER, phase == TOGETHER, step)
             bpp, error, missed = bits / x[0, 0].numel(), squared_error(below, x), squared_error(prediction, x)
-            total = total + rate_distortion(bpp, error + PREDICTION_WEIGHT * missed, MIDDLE).mean()
+            loss = rate_distortion(bpp, error + PREDICTION_WEIGHT * missed, weight)
+            total = total + balanced(loss, weight).mean()
             log |= {f"bpp {name}": bpp, f"psnr {name}": psnr(error), f"predicted {name}": psnr(missed)}
         return total, log
 

@@ -43,22 +43,29 @@ class MeanScaleRecipe(Recipe):
             self.model.load_state_dict(base)
 
     def draw(self, random: np.random.Generator, progress: float) -> Batch:
-        steps = random.uniform(BEST_STEP, WORST_STEP, BATCH) * LOG_SCALE_STEP / STEPS_PER_INDEX
-        return {
-            "x": self.photos.crops(random, BATCH, CROP),
-            "step": torch.from_numpy(np.exp(steps)).float()[:, None, None, None],
-        }
+        return {"x": self.photos.crops(random, BATCH, CROP), "step": steps(random, BATCH)}
 
     def loss(self, batch: Batch, phase: int) -> tuple[Tensor, Log]:
         x, step = batch["x"], batch["step"]
         picture, bits = self.model(x, step=step)
         bpp, error = bits / x[0, 0].numel(), squared_error(picture, x)
-        weight = MIDDLE / step.flatten().square()  # errors grow with the square of the step
+        weight = weights(step)
         loss = balanced(rate_distortion(bpp, error, weight), weight).mean()
         return loss, {"bpp": bpp, "psnr": psnr(error)}
 
     def project(self) -> None:
         project_gdn(self.model)
+
+
+def steps(random: np.random.Generator, batch: int) -> Tensor:
+    """Quantisation steps for pictures, from the range of the bundle's qualities: float32 [batch, 1, 1, 1]."""
+    eighths = random.uniform(BEST_STEP, WORST_STEP, batch)
+    return torch.from_numpy(np.exp(eighths * LOG_SCALE_STEP / STEPS_PER_INDEX)).float()[:, None, None, None]
+
+
+def weights(step: Tensor) -> Tensor:
+    """Of the squared error at these steps, with the square of which it grows: [batch]."""
+    return MIDDLE / step.flatten().square()
 
 
 @torch.no_grad()

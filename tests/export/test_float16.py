@@ -40,7 +40,7 @@ LARGEST = Pictures((1, 1), (256, 256), (512, 512), batch=2)
 FAMILY = {
     "shallow": ("shallow", "shallow", ("synthesis",)),
     "slim": ("slim", "w48", ("synthesis_w48",)),
-    "mean-scale": ("hyper-base", "mean-scale", ("synthesis",)),
+    "mean-scale": ("mean-scale", "mean-scale", ("synthesis",)),
     "compass": ("compass", "compass", ("features", "filter")),
     "flow": ("flow", "flow", ("level0",)),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -156,11 +156,11 @@ def test_draws_follow_the_prior_and_are_the_same_every_time() -> None:
 
 
 @pytest.fixture(scope="module")
-def float_model(checkpoint: Path) -> MeanScale:
+def float_model(shipped_weights: Callable[[str], Path]) -> MeanScale:
     from safetensors.torch import load_file
 
     model = MeanScale()
-    weights = load_file(checkpoint.with_name("hyper-base.safetensors"))
+    weights = load_file(shipped_weights("mean-scale"))
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     return model.eval().requires_grad_(False)
 
@@ -308,13 +308,15 @@ def test_any_size_and_a_fresh_process_on_two_threads(photographs: list[np.ndarra
         assert np.abs(np.load(f"{path}.npy").astype(int) - expected).max() <= 1
 
 
-def test_the_shipped_bundle_is_the_export_of_the_weights(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_shipped_bundle_is_the_export_of_the_weights(
+    shipped_weights: Callable[[str], Path], tmp_path: Path
+) -> None:
     """In another process: the same bytes."""
     code = (
         "import sys; from pathlib import Path; from nicrt.export.cli import export_family; "
         "export_family('mean-scale', Path(sys.argv[1]), Path(sys.argv[2]))"
     )
-    weights, out = checkpoint.with_name("hyper-base.safetensors"), tmp_path / "again"
+    weights, out = shipped_weights("mean-scale"), tmp_path / "again"
     subprocess.run([sys.executable, "-c", code, str(weights), str(out)], check=True, env={"OMP_NUM_THREADS": "1"})
     files = {path.relative_to(ENGINE) for path in ENGINE.rglob("*") if path.is_file()}
     assert files == {path.relative_to(out) for path in out.rglob("*") if path.is_file()}

@@ -89,6 +89,10 @@ struct Precise {
         weights;  ///< per panel and tap [channels][count], in the order of PackedLayer::weights
 };
 
+/// What the pairs of each layer need besides them. How large a later layer's inputs are is reckoned from the
+/// latents' mean squares, as if channels were independent: it only has to order them.
+std::vector<Precise> find_precise(const PackedChain& chain, const Input& input);
+
 /// The weights of these channels.
 Precise precise_weights(const PackedLayer& layer, std::vector<std::uint32_t> channels);
 

@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
-#include <new>
-#include <numeric>
 #include <span>
 
 #include "../parallel.hpp"
+#include "input.hpp"
 #include "packed.hpp"
+#include "window.hpp"
 
 namespace nicrt::native {
 namespace {
@@ -20,128 +20,6 @@ constexpr std::size_t max_side = std::size_t{1} << 24;
 /// makes of a band should stay in L2.
 constexpr std::size_t band_places = 128;
 constexpr std::size_t max_row_floats = std::size_t{1} << 24;
-/// One channel in so many is precise: the picture's error halves for 6% more products (measured on the
-/// shallow codec).
-constexpr std::size_t channels_per_precise = 32;
-/// The same behind a normalisation, where few channels hold most of the energy, and for the last layer, which
-/// makes grey levels: with these no value of a Kodak picture is off by more than one (slimmable and mean-scale
-/// codecs, three qualities).
-constexpr std::size_t normed_per_precise = 16, last_per_precise = 4, least_precise = 6;
-constexpr std::size_t sampled_rows = 4;  ///< in which the precise channels are sought
-
-Floats zeros(Pool& pool, std::size_t count) {
-    Floats floats = pool.take(count);
-    std::fill_n(floats.get(), count, 0.0F);
-    return floats;
-}
-
-/// Consecutive rows [first, end) of one tensor, each [phases][units][lanes with their padding], in a ring.
-class Window {
-public:
-    Window(Pool& pool, std::size_t row_floats) : pool_(&pool), row_floats_(row_floats) {}
-
-    std::size_t first = 0, end = 0;
-
-    [[nodiscard]] float* row(std::size_t r) const { return data_.get() + r % capacity_ * row_floats_; }
-
-    /// Forgets the rows before `from` and makes room up to row `until`; padding stays 0.
-    void slide(std::size_t from, std::size_t until) {
-        first = std::max(first, from);
-        end = std::max(end, first);
-        const std::size_t rows = std::max(until, end) - first;
-        if (rows <= capacity_) return;
-        Floats larger = zeros(*pool_, rows * row_floats_);
-        for (std::size_t r = first; r < end; ++r)
-            std::copy_n(row(r), row_floats_, larger.get() + r % rows * row_floats_);
-        data_ = std::move(larger);
-        capacity_ = rows;
-    }
-
-private:
-    Pool* pool_;
-    std::size_t row_floats_;
-    std::size_t capacity_ = 0;
-    Floats data_;
-};
-
-/// `rows` rows of channel c of the affine combination, one behind the other.
-void combine(const Kernels& kernels, const Input& input, std::size_t c, std::size_t row, std::size_t rows,
-             float* to) {
-    const std::size_t count = rows * input.width, from = (c * input.height + row) * input.width;
-    bool more = false;
-    for (const Term& term : input.terms) {
-        if (term.integers != nullptr)
-            kernels.scale_integers(term.integers + from, count, term.scale[c], input.offset[c], more, to);
-        else kernels.scale_floats(term.floats + from, count, term.scale[c], input.offset[c], more, to);
-        more = true;
-    }
-}
-
-/// Mean squares of the latents' channels, in rows spread over the picture.
-std::vector<double> latents_energy(const PackedChain& chain, const Input& input) {
-    const std::size_t channels = chain.layers.front().in;
-    const std::size_t step = (input.height + sampled_rows - 1) / sampled_rows;
-    std::vector<double> energy(channels);
-    std::vector<float> latents(input.width);
-    for (std::size_t c = 0; c < channels; ++c) {
-        std::size_t rows = 0;
-        for (std::size_t row = step / 2; row < input.height; row += step, ++rows) {
-            combine(*chain.kernels, input, c, row, 1, latents.data());
-            energy[c] += chain.kernels->energy(latents.data(), input.width);
-        }
-        energy[c] /= static_cast<double>(rows * input.width);
-    }
-    return energy;
-}
-
-/// How many channels of a layer's pairs are precise.
-std::size_t precise_count(const PackedLayer& layer, bool last) {
-    if (layer.norm.panels.empty()) return (layer.in + channels_per_precise - 1) / channels_per_precise;
-    const std::size_t share = layer.in / (last ? last_per_precise : normed_per_precise);
-    return std::min<std::size_t>(layer.in, std::max(share, least_precise));
-}
-
-/// The channels with the largest products of inputs with these mean squares.
-std::vector<std::uint32_t> largest_channels(const PackedLayer& layer, std::vector<double> energy,
-                                            std::size_t count) {
-    for (std::uint32_t c = 0; c < layer.in; ++c) {
-        energy[c] *= layer.energy[c];
-        if (!(energy[c] >= 0)) energy[c] = 0;  // not a number: sorting needs an order
-    }
-    std::vector<std::uint32_t> order(layer.in);
-    std::iota(order.begin(), order.end(), 0U);
-    std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return energy[a] > energy[b]; });
-    order.resize(count);
-    return order;
-}
-
-/// What each layer's pairs need besides them. How large a later layer's inputs are is reckoned from the
-/// latents' mean squares, as if channels were independent: it only has to order them.
-std::vector<Precise> precise_of(const PackedChain& chain, const Input& input) {
-    std::vector<Precise> precise(chain.layers.size());
-    if (chain.arithmetic != Arithmetic::avx512_bf16) return precise;
-    std::vector<double> energy = latents_energy(chain, input);
-    for (std::size_t l = 0; l < chain.layers.size(); ++l) {
-        const PackedLayer& layer = chain.layers[l];
-        const std::vector<double> before = energy;
-        for (std::size_t c = 0; c < layer.norm.beta.size(); ++c) {
-            double norm = layer.norm.beta[c];
-            for (std::size_t k = 0; k < layer.in; ++k) norm += layer.norm.gamma[c * layer.in + k] * before[k];
-            energy[c] *= norm;
-        }
-        if (layer.pairs) {
-            const std::size_t count = precise_count(layer, l + 1 == chain.layers.size());
-            precise[l] = precise_weights(layer, largest_channels(layer, energy, count));
-        }
-        std::vector<double> made(layer.out);
-        for (std::size_t m = 0; m < layer.out; ++m) {
-            made[m] = double{layer.bias[m]} * layer.bias[m];
-            for (std::size_t c = 0; c < layer.in; ++c) made[m] += energy[c] * layer.gain[c * layer.out + m];
-        }
-        energy = std::move(made);
-    }
-    return precise;
-}
 
 class Stripe {
 public:
@@ -483,7 +361,7 @@ Status run(const PackedChain& chain, const Input& input, float low, float high, 
            std::uint8_t* out) {
     NICRT_RETURN_IF_ERROR(check(chain, input, low, high));
     const std::size_t stripes = std::clamp<std::size_t>(threads, 1, input.height);
-    const std::vector<Precise> precise = precise_of(chain, input);
+    const std::vector<Precise> precise = find_precise(chain, input);
     return parallel_for(stripes, threads, [&](std::size_t i) {
         Stripe stripe(chain, precise, input, out, low, high);
         stripe.run(input.height * i / stripes, input.height * (i + 1) / stripes);
