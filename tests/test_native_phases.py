@@ -133,11 +133,23 @@ def _share_twice(model: onnx.ModelProto) -> None:
 
 def _other_root(model: onnx.ModelProto) -> None:
     products = [n for n in _nodes(model, "Mul") if n.input[0] != n.input[1]]
-    products[1].input[1] = products[2].input[1]
+    products[2].input[1] = products[1].input[1]
 
 
 def _longer_slice(model: onnx.ModelProto) -> None:
     _constant(model, _nodes(model, "Slice")[0].input[2], np.array([-7], np.int64))
+
+
+def _tall(model: onnx.ModelProto) -> None:
+    """Both phases of the first rows read 61 rows, all but one of them above."""
+    for node in _convolutions(model)[:2]:
+        columns = helper.get_node_attr_value(node, "kernel_shape")[1]
+        model.graph.initializer.append(
+            numpy_helper.from_array(np.zeros((48, 48, 61, columns), np.float32), f"tall{columns}")
+        )
+        node.input[1] = f"tall{columns}"
+        _, left, _, right = helper.get_node_attr_value(node, "pads")
+        _set(node, kernel_shape=[61, columns], pads=[60, left, 0, right])
 
 
 ANOTHER_LAYER: dict[str, Callable[[onnx.ModelProto], None]] = {"columns in another order": _swap_columns}
@@ -150,6 +162,7 @@ REFUSED: dict[str, Callable[[onnx.ModelProto], None]] = {
     "a share that is there twice": _share_twice,
     "the root of another phase": _other_root,
     "more cut off": _longer_slice,
+    "a kernel of 122 rows": _tall,
     "another order of depth": lambda model: _set(_nodes(model, "DepthToSpace")[0], mode="CRD"),
     "another size of blocks": lambda model: _set(_nodes(model, "DepthToSpace")[0], blocksize=1),
     "phases side by side": lambda model: _set(_nodes(model, "Concat")[0], axis=2),

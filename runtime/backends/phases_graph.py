@@ -9,6 +9,7 @@ where the ConvTranspose's outputs begin; any such placing is some layer's, so no
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -20,6 +21,7 @@ from .layers import Floats, Layer, constants, window
 
 PHASES_OPERATORS = {"Add", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "Mul", "Slice", "Sqrt"}
 MAX_STRIDE = 16
+MAX_SPARSENESS = 4  # of a layer's kernel: places for each tap that a phase has
 
 Norm = tuple[Floats, Floats]
 """Inverse GDN: beta [c], gamma [c, c]."""
@@ -166,13 +168,17 @@ def _join(phases: Phases, stride: int) -> Hidden:
     rows, columns = phases.parts[::stride], phases.parts[:stride]
     down, up = _placed([(part.weights.shape[2], part.top_left[0]) for part in rows])
     right, left = _placed([(part.weights.shape[3], part.top_left[1]) for part in columns])
-    taps = [max(max(taps) for taps in axis) + 1 for axis in (down, right)]
-    weights = np.zeros((*first.weights.shape[1::-1], *taps), np.float32)
+    for number, part in enumerate(phases.parts):
+        taps = len(down[number // stride]), len(right[number % stride])
+        front = rows[number // stride].top_left[0], columns[number % stride].top_left[1]
+        if part.weights.shape[2:] != taps or part.top_left != front:
+            raise UnsupportedError("phases that do not fit each other")
+    kernel = [max(max(taps) for taps in axis) + 1 for axis in (down, right)]
+    if math.prod(kernel) > MAX_SPARSENESS * sum(map(len, down)) * sum(map(len, right)):
+        raise UnsupportedError("phases that lie far apart")
+    weights = np.zeros((*first.weights.shape[1::-1], *kernel), np.float32)
     for number, part in enumerate(phases.parts):
         places = down[number // stride], right[number % stride]
-        front = rows[number // stride].top_left[0], columns[number % stride].top_left[1]
-        if part.weights.shape[2:] != tuple(map(len, places)) or part.top_left != front:
-            raise UnsupportedError("phases that do not fit each other")
         weights[:, :, np.array(places[0])[:, None], places[1]] = part.weights.transpose(1, 0, 2, 3)
     layer = Layer(weights, first.bias, (stride, stride), (up, left), norm=first.source.norm)
     return Hidden(first.source.latents, first.channels, (*first.source.layers, layer), first.norm)
