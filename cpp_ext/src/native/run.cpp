@@ -263,16 +263,14 @@ private:
         const std::size_t count = groups_ * lane_group;
         float* const squares = scratch_.get() + lanes_;
         float* const norms = squares + layer.in * lanes_;
+        float* const plain = layer.pairs ? norms : squares;
         for (std::size_t c = 0; c < layer.in; ++c)
-            kernels.square(raw + c * lanes_ + lane_pad, count, norms + c * lanes_);
-        for (std::size_t unit = 0; unit < layer.units; ++unit) {
-            const std::size_t c = layer.pairs ? 2 * unit : unit;
-            float* const to = squares + unit * lanes_;
-            if (!layer.pairs) std::copy_n(norms + c * lanes_, count, to);
-            else
-                kernels.to_pairs(norms + c * lanes_,
-                                 c + 1 < layer.in ? norms + (c + 1) * lanes_ : zeros_.get(), count, to);
-        }
+            kernels.square(raw + c * lanes_ + lane_pad, count, plain + c * lanes_);
+        if (layer.pairs)
+            for (std::size_t c = 0; c < layer.in; c += 2) {
+                const float* const high = c + 1 < layer.in ? plain + (c + 1) * lanes_ : zeros_.get();
+                kernels.to_pairs(plain + c * lanes_, high, count, squares + c / 2 * lanes_);
+            }
         const auto& table = layer.pairs ? kernels.pairs : kernels.fp32;
         for (const Panel& panel : layer.norm.panels) {
             const Tap tap{squares, {layer.norm.weights.data() + panel.weights, nullptr}};
