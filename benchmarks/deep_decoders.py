@@ -9,8 +9,9 @@ Three kinds of rows, each of runs that alternate, with the median of the paired 
   out where CompressAI is not installed.
 - `mean-scale` and `slim`: a file of the shipped bundle from bytes to RGB against the transforms of the float model,
   run by PyTorch eagerly on the file's symbols: no entropy coding, no conversion to bytes.
-- `synthesis`, inside each of them: that graph alone; also as exported from transposed convolutions as such, in place of
-  their phases (`nicrt.export.phases`).
+- `synthesis`, inside each of them: that graph alone, by the backend that nicrt chooses; also by ONNX Runtime
+  (`phases`), and by that as exported from transposed convolutions as such (`transposed`), in place of their phases
+  (`nicrt.export.phases`).
 
 Times are on the wall clock, ratios also of processor time, which other load on a machine disturbs less. Writes
 results/deep_decoders.json.
@@ -47,7 +48,7 @@ from nicrt.runtime.bench import machine
 
 RESULTS = Path(__file__).parent / "results" / "deep_decoders.json"
 COMPRESSAI_CHECKPOINT = "compressai-mbt2018-mean.pth.tar"
-OURS, PEER, TRANSPOSED = "nicrt", "pytorch", "transposed"
+OURS, PEER, PHASES, TRANSPOSED = "nicrt", "pytorch", "phases", "transposed"
 Pixels = npt.NDArray[np.uint8]
 Runs = Mapping[str, Callable[[], object]]
 
@@ -77,14 +78,14 @@ def compare(runs: Runs, repeat: int) -> dict[str, Any]:
 def synthesis(
     codec: nicrt.Codec, name: str, transposed: nn.Module, inputs: dict[str, Array], peer: Callable[[], object]
 ) -> dict[str, Callable[[], object]]:
-    """A graph of a bundle, the same from its layers as they are, and the peer."""
+    """A graph of a bundle, the same by ONNX Runtime, also from its layers as they are, and the peer."""
     graph = codec.bundle.manifest.graphs[name]
     backend = OnnxRuntimeCpu(1)
     models = {
-        OURS: codec.bundle.graph_bytes(name),
+        PHASES: codec.bundle.graph_bytes(name),
         TRANSPOSED: export_module(transposed, graph.inputs, graph.outputs),
     }
-    loaded = {kind: backend.load(graph, data) for kind, data in models.items()}
+    loaded = {OURS: codec._graphs.get(name), **{kind: backend.load(graph, data) for kind, data in models.items()}}
     outputs = list(graph.outputs)
     return {**{kind: partial(loaded[kind].run, inputs, outputs) for kind in loaded}, PEER: peer}
 

@@ -42,7 +42,7 @@ def codec() -> nicrt.Codec:
 @pytest.fixture(scope="module")
 def checkpoints(shipped_weights: Callable[[str], Path]) -> tuple[Path, Path]:
     """Of the layers and of their base."""
-    return shipped_weights("compass"), shipped_weights("hyper-base")
+    return shipped_weights("compass"), shipped_weights("mean-scale")
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def family(request: pytest.FixtureRequest) -> str:
 def source(family: str, shipped_weights: Callable[[str], Path]) -> BundleSource:
     weights = safetensors.load_file(shipped_weights(FAMILY[family][0]))
     if family == "compass":
-        base = safetensors.load_file(shipped_weights("hyper-base"))
+        base = safetensors.load_file(shipped_weights("mean-scale"))
         weights |= {f"base.{name}": tensor for name, tensor in base.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flow, "_z0_tables", lambda prior: None)  # they take longer than everything else here
