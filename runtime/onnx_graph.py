@@ -31,7 +31,7 @@ _ATTRIBUTE_TYPE = 20  # which of the fields below holds the value
 _TYPE_FLOAT, _TYPE_INT, _TYPE_STRING, _TYPE_INTS = 1, 2, 3, 7
 _TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW = 1, 2, 8, 9
 _VALUE_NAME = 1
-MAX_RANK = 8
+MAX_RANK, MAX_EXTENT = 8, 1 << 31
 
 
 @dataclass
@@ -110,7 +110,8 @@ def _tensor(data: memoryview) -> tuple[str, Array]:
     shape = list(_numbers(data, _TENSOR_DIMS))
     dtype = DTYPES.get(_number(data, _TENSOR_TYPE))
     raw = [value for value in messages(data, _TENSOR_RAW)]
-    if dtype is None or len(raw) != 1 or len(shape) > MAX_RANK or any(extent < 0 for extent in shape):
+    sane = len(shape) <= MAX_RANK and all(0 <= extent <= MAX_EXTENT for extent in shape)
+    if dtype is None or len(raw) != 1 or not sane:
         raise UnsupportedError("the ONNX model has an initialiser of an unusual type or encoding")
     if math.prod(shape) * np.dtype(dtype).itemsize != len(raw[0]):
         raise UnsupportedError("the ONNX model has an initialiser whose bytes do not fit its shape")

@@ -152,6 +152,13 @@ def _tall(model: onnx.ModelProto) -> None:
         _set(node, kernel_shape=[61, columns], pads=[60, left, 0, right])
 
 
+def _two_clips(model: onnx.ModelProto) -> None:
+    """Each would put the layers together from their phases."""
+    clip = _nodes(model, "Clip")[0]
+    place = next(i for i, node in enumerate(model.graph.node) if node.op_type == "Clip")
+    model.graph.node.insert(place, helper.make_node("Clip", list(clip.input), ["twice"]))
+
+
 ANOTHER_LAYER: dict[str, Callable[[onnx.ModelProto], None]] = {"columns in another order": _swap_columns}
 """Still a chain: the picture is ONNX Runtime's."""
 
@@ -163,6 +170,11 @@ REFUSED: dict[str, Callable[[onnx.ModelProto], None]] = {
     "the root of another phase": _other_root,
     "more cut off": _longer_slice,
     "a kernel of 122 rows": _tall,
+    "two clips": _two_clips,
+    "a stride that no picture has": lambda model: _set(
+        _nodes(model, "ConvTranspose")[0], strides=[1 << 40, 8], output_padding=[(1 << 40) - 1, 7]
+    ),
+    "a root with an attribute": lambda model: _set(_nodes(model, "Sqrt")[0], colour=1),
     "another order of depth": lambda model: _set(_nodes(model, "DepthToSpace")[0], mode="CRD"),
     "another size of blocks": lambda model: _set(_nodes(model, "DepthToSpace")[0], blocksize=1),
     "phases side by side": lambda model: _set(_nodes(model, "Concat")[0], axis=2),

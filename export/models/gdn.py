@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 BETA_MIN = 1e-6
 PIECE = 1 << 17  # numbers of a tensor that a CPU's caches hold beside others
@@ -61,6 +62,7 @@ class _Trained(torch.autograd.Function):
         return _picture(y, x.shape)
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
         rows, root, gamma = ctx.saved_tensors
         to_y, to_x = _rows(gradient), torch.empty_like(rows)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nicrt.export.compass import BEST_STEP, WORST_STEP
 from nicrt.export.models.compass import Compass, pad
 
 from .data import Photos
@@ -78,7 +79,7 @@ class CompassRecipe(Recipe):
         return self.model.base(pad(x), step=step)[0][:, :, : x.shape[2], : x.shape[3]]
 
     def draw(self, random: np.random.Generator, progress: float) -> Batch:
-        return self._layers(random) | {"step": steps(random, BATCH)}
+        return self._layers(random) | {"step": steps(random, BATCH, (BEST_STEP, WORST_STEP))}
 
     def _layers(self, random: np.random.Generator) -> Batch:
         fine = self.photos.crops(random, BATCH, CROP)

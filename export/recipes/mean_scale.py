@@ -43,7 +43,7 @@ class MeanScaleRecipe(Recipe):
             self.model.load_state_dict(base)
 
     def draw(self, random: np.random.Generator, progress: float) -> Batch:
-        return {"x": self.photos.crops(random, BATCH, CROP), "step": steps(random, BATCH)}
+        return {"x": self.photos.crops(random, BATCH, CROP), "step": steps(random, BATCH, (BEST_STEP, WORST_STEP))}
 
     def loss(self, batch: Batch, phase: int) -> tuple[Tensor, Log]:
         x, step = batch["x"], batch["step"]
@@ -57,10 +57,10 @@ class MeanScaleRecipe(Recipe):
         project_gdn(self.model)
 
 
-def steps(random: np.random.Generator, batch: int) -> Tensor:
-    """Quantisation steps for pictures, from the range of the bundle's qualities: float32 [batch, 1, 1, 1]."""
-    eighths = random.uniform(BEST_STEP, WORST_STEP, batch)
-    return torch.from_numpy(np.exp(eighths * LOG_SCALE_STEP / STEPS_PER_INDEX)).float()[:, None, None, None]
+def steps(random: np.random.Generator, batch: int, eighths: tuple[int, int]) -> Tensor:
+    """Quantisation steps for pictures, from a bundle's range in eighths of a table step: float32 [batch, 1, 1, 1]."""
+    drawn = random.uniform(*eighths, batch)
+    return torch.from_numpy(np.exp(drawn * LOG_SCALE_STEP / STEPS_PER_INDEX)).float()[:, None, None, None]
 
 
 def weights(step: Tensor) -> Tensor:

@@ -67,6 +67,8 @@ def recognise(graph: OnnxGraph, inputs: Mapping[str, Value]) -> Picture:
         raise UnsupportedError(f"operator set {graph.opset} is too old")
     if len(graph.outputs) != 1 or set(graph.inputs) != set(inputs):
         raise UnsupportedError("not a graph with one output and these inputs")
+    if sum(node.operator == "Clip" for node in graph.nodes) != 1:  # where layers are put together from their phases
+        raise UnsupportedError("not a graph with one Clip")
     picture = _walk(graph, inputs)
     if not isinstance(picture, Picture) or picture.done != ("Clip", "Transpose", "Cast") or picture.limits is None:
         raise UnsupportedError("not a chain of transposed convolutions that ends in uint8 [1, H, W, C]")
@@ -127,7 +129,7 @@ def _result(node: Node, inputs: list[Value]) -> Value:
         raise UnsupportedError(f"{node.operator} where the chain should go on")
     if isinstance(first, Integers | Affine) and node.operator == "Cast" and node.attributes == {"to": _FLOAT32}:
         return identity(first.name, first.channels) if isinstance(first, Integers) else first
-    if isinstance(first, Affine) and node.operator == "ConvTranspose":
+    if isinstance(first, Affine) and node.operator == "ConvTranspose" and len(arrays) == len(inputs) - 1:
         return Picture(node.inputs[0], [transposed(node, arrays, len(first.offset))])
     hidden = phases_result(node, [_hidden(name, value) for name, value in zip(node.inputs, inputs, strict=True)])
     return _affine(node, inputs) if hidden is None else hidden

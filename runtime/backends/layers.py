@@ -12,6 +12,7 @@ from ..errors import UnsupportedError
 from ..onnx_graph import Array, Attribute, Node
 
 Floats = npt.NDArray[np.float32]
+MAX_EXTENT = 1 << 16  # of a stride or a pad
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def window(node: Node, weights: Array) -> tuple[list[int], list[int], list[int]]
         raise UnsupportedError(f"a {node.operator} with groups, dilations or automatic padding")
     strides, extra = _ints(attributes, "strides", [1, 1]), _ints(attributes, "output_padding", [0, 0])
     pads = _ints(attributes, "pads", [0, 0, 0, 0])
-    if kernel != list(weights.shape[2:]) or min(strides) < 1 or min(extra) < 0 or min(pads) < 0:
+    sane = min(strides) >= 1 and min(*extra, *pads) >= 0 and max(*strides, *extra, *pads) <= MAX_EXTENT
+    if kernel != list(weights.shape[2:]) or not sane:
         raise UnsupportedError(f"a {node.operator} whose attributes do not fit")
     return strides, pads, extra
 

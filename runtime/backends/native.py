@@ -37,12 +37,12 @@ class _ChainGraph:
 
     def __init__(self, graph: Graph, onnx: OnnxGraph, arithmetic: str, threads: int) -> None:
         self._threads = threads
-        self._output = onnx.outputs[0]
         self._tensors = {name: _tensor(name, port) for name, port in graph.inputs.items() if _is_tensor(port)}
         small = {
             name: np.zeros(_fixed(port), port.dtype) for name, port in graph.inputs.items() if not _is_tensor(port)
         }
         picture = recognise(onnx, {**self._tensors, **small})
+        (self._output,) = onnx.outputs
         layers = [(la.weights, la.bias, la.strides, la.pads, la.slope, la.norm) for la in picture.layers]
         self._chain = _core.Chain(layers, arithmetic)
         assert picture.limits is not None  # recognise sees to it

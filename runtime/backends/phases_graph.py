@@ -21,7 +21,7 @@ from .layers import Floats, Layer, constants, window
 
 PHASES_OPERATORS = {"Add", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "Mul", "Slice", "Sqrt"}
 MAX_STRIDE = 16
-MAX_SPARSENESS = 4  # of a layer's kernel: places for each tap that a phase has
+MAX_LAYERS, MAX_KERNEL, MAX_WEIGHTS = 8, 64, 1 << 23  # of a chain, and of one layer of it: phases may share constants
 
 Norm = tuple[Floats, Floats]
 """Inverse GDN: beta [c], gamma [c, c]."""
@@ -29,12 +29,18 @@ Norm = tuple[Floats, Floats]
 
 @dataclass(frozen=True)
 class Hidden:
-    """A tensor from which layers go on. latents: name of the first one's input, before any normalisation."""
+    """A tensor from which layers go on, or, with `phases`, what a layer made. latents: name of the first one's input,
+    before any normalisation."""
 
     latents: str
     channels: int
-    layers: tuple[Layer, ...] = ()
+    phases: Phases | None = None
     norm: Norm | None = None
+    depth: int = 0
+
+    def layers(self) -> list[Layer]:
+        """Those that make it. Raises UnsupportedError where the phases are not those of one layer."""
+        return [] if self.phases is None else [*self.phases.parts[0].source.layers(), _join(self.phases)]
 
 
 @dataclass(frozen=True)
@@ -91,9 +97,9 @@ class Sum:
         whole = all(stride % count == 0 for stride in self.strides) and self.excess == (0, 0)
         if not whole or set(order) != set(self.parts):
             raise UnsupportedError("a sum of other parts than the phases of a tensor")
-        source = _join(Phases(tuple(self.parts[place] for place in order)), count)
+        source = _hidden(Phases(tuple(self.parts[place] for place in order)))
         last = Layer(self.weights, self.bias, (steps[0], steps[1]), first, norm=source.norm)
-        return source.latents, [*source.layers, last]
+        return source.latents, [*source.layers(), last]
 
 
 PhasesValue = Hidden | Part | Squares | Phases | Sum
@@ -105,9 +111,10 @@ def phases_result(node: Node, inputs: list[Known]) -> PhasesValue | None:
     first, rest = inputs[0], inputs[1:]
     arrays = [value for value in rest if isinstance(value, np.ndarray)]
     alone = len(arrays) == len(rest)
-    if node.operator == "Mul" and len(rest) == 1 and not node.attributes:
+    plain = not node.attributes
+    if node.operator == "Mul" and plain and len(rest) == 1:
         return _product(node, first, rest[0])
-    if node.operator == "Sqrt" and isinstance(first, Squares) and first.norm is not None and not first.rooted:
+    if node.operator == "Sqrt" and plain and not rest and isinstance(first, Squares) and first.norm is not None:
         return replace(first, rooted=True)
     if node.operator == "Conv" and alone and isinstance(first, Squares) and first.norm is None:
         return _sums_of_squares(node, first, arrays)
@@ -119,12 +126,14 @@ def phases_result(node: Node, inputs: list[Known]) -> PhasesValue | None:
         size = node.attributes.get("blocksize")
         if node.attributes != {"blocksize": size, "mode": b"DCR"} or not isinstance(size, int):
             raise UnsupportedError("a DepthToSpace of another order")
-        return _join(first, size)
+        if len(first.parts) != size**2:
+            raise UnsupportedError("another number of phases than the square of a stride")
+        return _hidden(first)
     if node.operator == "ConvTranspose" and alone and isinstance(first, Part):
         return _share(node, first, arrays)
-    if node.operator == "Slice" and alone and isinstance(first, Sum):
+    if node.operator == "Slice" and plain and alone and isinstance(first, Sum):
         return _cut(first, arrays)
-    if node.operator == "Add" and isinstance(first, Sum) and len(rest) == 1 and isinstance(rest[0], Sum):
+    if node.operator == "Add" and plain and isinstance(first, Sum) and len(rest) == 1 and isinstance(rest[0], Sum):
         return _added(first, rest[0])
     return None
 
@@ -152,15 +161,25 @@ def _part(node: Node, source: Hidden, arrays: list[Array]) -> Part:
     strides, pads, _ = window(node, weights)
     if strides != [1, 1] or any(pads[i] + pads[i + 2] + 1 != weights.shape[2 + i] for i in (0, 1)):
         raise UnsupportedError("a Conv whose output is not as large as its input")
+    if max(weights.shape[2:]) > MAX_KERNEL:
+        raise UnsupportedError("a convolution beyond the native kernels' sizes")
     return Part(source, node.inputs[0], weights, bias, (pads[0], pads[1]))
 
 
-def _join(phases: Phases, stride: int) -> Hidden:
-    """The tensor of which these are the phases. Output place s * j + a of a transposed convolution reads input place
+def _hidden(phases: Phases) -> Hidden:
+    """The tensor of which these are the phases, not joined yet."""
+    first = phases.parts[0]
+    depth = first.source.depth + 1
+    if depth >= MAX_LAYERS or len(phases.parts) > MAX_STRIDE**2:
+        raise UnsupportedError("too many layers, or too large a stride")
+    return Hidden(first.source.latents, first.channels, phases, first.norm, depth)
+
+
+def _join(phases: Phases) -> Layer:
+    """The layer of which these are the phases. Output place s * j + a of a transposed convolution reads input place
     j - k with the tap s * k + a + pad, so that a Conv's tap u, of input j + u - top, is k = top - u."""
     first = phases.parts[0]
-    if not 1 <= stride <= MAX_STRIDE or len(phases.parts) != stride**2:
-        raise UnsupportedError("another number of phases than the square of a stride")
+    stride = math.isqrt(len(phases.parts))
     for part in phases.parts:
         same = part.source_name == first.source_name and np.array_equal(part.bias, first.bias)
         if not same or part.weights.shape[:2] != first.weights.shape[:2] or not _equal(part.norm, first.norm):
@@ -174,14 +193,13 @@ def _join(phases: Phases, stride: int) -> Hidden:
         if part.weights.shape[2:] != taps or part.top_left != front:
             raise UnsupportedError("phases that do not fit each other")
     kernel = [max(max(taps) for taps in axis) + 1 for axis in (down, right)]
-    if math.prod(kernel) > MAX_SPARSENESS * sum(map(len, down)) * sum(map(len, right)):
-        raise UnsupportedError("phases that lie far apart")
+    if max(kernel) > MAX_KERNEL or math.prod((*first.weights.shape[:2], *kernel)) > MAX_WEIGHTS:
+        raise UnsupportedError("a transposed convolution beyond the native kernels' sizes")
     weights = np.zeros((*first.weights.shape[1::-1], *kernel), np.float32)
     for number, part in enumerate(phases.parts):
         places = down[number // stride], right[number % stride]
         weights[:, :, np.array(places[0])[:, None], places[1]] = part.weights.transpose(1, 0, 2, 3)
-    layer = Layer(weights, first.bias, (stride, stride), (up, left), norm=first.source.norm)
-    return Hidden(first.source.latents, first.channels, (*first.source.layers, layer), first.norm)
+    return Layer(weights, first.bias, (stride, stride), (up, left), norm=first.source.norm)
 
 
 def _placed(phases: list[tuple[int, int]]) -> tuple[list[list[int]], int]:
@@ -220,7 +238,9 @@ def _cut(total: Sum, arrays: list[Array]) -> Sum:
 
 
 def _added(a: Sum, b: Sum) -> Sum:
-    same = a.strides == b.strides and np.array_equal(a.weights, b.weights)
+    same = a.strides == b.strides and (a.weights is b.weights or np.array_equal(a.weights, b.weights))
+    if len(a.parts) + len(b.parts) > MAX_STRIDE**2:
+        raise UnsupportedError("too large a stride")
     if not same or a.excess != (0, 0) or b.excess != (0, 0) or set(a.parts) & set(b.parts):
         raise UnsupportedError("a sum of different transposed convolutions")
     return replace(a, parts=a.parts | b.parts, bias=a.bias + b.bias)

@@ -51,7 +51,7 @@ def _cast(node: Node, inputs: list[Array]) -> Array:
 
 def _unsqueeze(node: Node, inputs: list[Array]) -> Array:
     data, axes = inputs
-    if axes.ndim != 1 or axes.size > 4:
+    if axes.ndim != 1 or axes.size > 4 or axes.dtype != np.int64:
         raise UnsupportedError("an Unsqueeze of more than 4 axes")
     return np.expand_dims(data, tuple(int(axis) for axis in axes))
 
@@ -119,7 +119,7 @@ def evaluate(node: Node, inputs: list[Array]) -> Array:
     try:
         with np.errstate(all="ignore"):
             return np.asarray(operator(node, inputs))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UnsupportedError(f"operator {node.operator}: {error}") from None
 
 

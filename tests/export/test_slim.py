@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
 import nicrt  # noqa: E402
+from nicrt import _core  # noqa: E402
 from nicrt.export import slim  # noqa: E402
 from nicrt.export.cli import export_family  # noqa: E402
 from nicrt.export.models.gdn import GDN  # noqa: E402
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 NAMES = [slim.variant(width) for width in WIDTHS]
 SYMBOLS_MAY_DIFFER = 1e-4
+OTHER_PIXELS = 0.1 if _core.arithmetics()[-1] == "avx512_bf16" else 1e-3  # by one grey level: products of bfloat16
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +93,7 @@ def test_symbols_pixels_and_rate_are_those_of_torch(
         with torch.no_grad():
             expected = _picture(float_model.synthesise(coded.float(), number), pixels)
         error = np.abs(slim_codec.decode(data) - expected)
-        assert error.max() <= 1 and np.mean(error > 0) < 1e-3
+        assert error.max() <= 1 and np.mean(error > 0) < OTHER_PIXELS
         ideal_bytes = float(float_model.prior[number].bits(coded).sum()) / 8
         assert len(data) <= 1.002 * ideal_bytes + 96 + 12 * nicrt.info(data).segments
     assert wrong < SYMBOLS_MAY_DIFFER * places

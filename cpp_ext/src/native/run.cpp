@@ -3,9 +3,9 @@
 // Threads take stripes of rows. A row that two stripes need is computed by both, from the same numbers in the
 // same order, so the picture does not depend on where stripes and bands begin.
 #include <algorithm>
-#include <cstring>
-#include <memory>
-#include <span>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
 
 #include "../parallel.hpp"
 #include "input.hpp"
