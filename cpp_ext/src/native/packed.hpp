@@ -63,7 +63,7 @@ struct PackedLayer {
     std::vector<double> energy;  ///< sum of squares of the weights of an input
     std::vector<double> gain;    ///< [in, out], mean square of an output per mean square of an input
 
-    /// Whether its input rows are made from rows of plain floats.
+    /// Whether its input rows are made from rows of plain floats; the first layer's always are.
     [[nodiscard]] bool finished() const { return pairs || !norm.panels.empty(); }
     [[nodiscard]] std::size_t out_phases() const { return in_phases * x.stride; }
 };

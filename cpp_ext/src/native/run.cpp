@@ -117,16 +117,12 @@ private:
         if (start >= end) return;
         window.end = end;
         const PackedLayer& layer = chain_.layers[l];
-        if (l == 0 && layer.norm.panels.empty()) {
-            latents(start, end);
-            return;
-        }
         if (l > 0) need_inputs(l - 1, start, end);
-        if (layer.finished()) {
+        if (l == 0 || layer.finished()) {
             const std::size_t row_floats = layer.in * layer.in_phases * lanes_;
             const Floats raw = chain_.pool.take((end - start) * row_floats);
             const auto place = [&](std::size_t row) { return raw.get() + (row - start) * row_floats; };
-            if (l == 0) plain_latents(start, end, place);
+            if (l == 0) latents(start, end, place);
             else compute(l - 1, start, end, place);
             for (std::size_t row = start; row < end; ++row) finish(l, place(row), window.row(row));
             return;
@@ -172,7 +168,6 @@ private:
                float* out_row) {
         const PackedLayer& layer = chain_.layers[l];
         place_taps(l, row, phase, panel);
-        const auto& kernels = layer.pairs ? chain_.kernels->pairs : chain_.kernels->fp32;
         Tile tile{taps_.data(),
                   taps_.size(),
                   0,
@@ -182,10 +177,16 @@ private:
                   layer.slope,
                   out_row + lane_pad + (phase * layer.out + panel.first) * lanes_,
                   lanes_};
+        run_tiles(layer.pairs, panel, groups, tile);
+    }
+
+    /// A tile of a panel's outputs over these lanes.
+    void run_tiles(bool pairs, const Panel& panel, Groups groups, Tile& tile) const {
+        const auto& kernels = (pairs ? chain_.kernels->pairs : chain_.kernels->fp32)[panel.count - 1];
         for (std::size_t group = groups.first; group < groups.end;) {
             const std::size_t count = std::min(chain_.kernels->groups, groups.end - group);
             tile.lane = group * lane_group;
-            kernels[panel.count - 1][count - 1](tile);
+            kernels[count - 1](tile);
             group += count;
         }
     }
@@ -216,9 +217,10 @@ private:
         }
     }
 
-    /// Rows [first, end) of the first layer's input, before its normalisation.
+    /// Rows [first, end) of the first layer's input, before its normalisation: the affine combination. Channel by
+    /// channel, so that the tensors are read in long runs.
     template <class Place>
-    void plain_latents(std::size_t first, std::size_t end, const Place& place) {
+    void latents(std::size_t first, std::size_t end, const Place& place) {
         const std::size_t width = input_.width, rows = end - first;
         const Floats scratch = chain_.pool.take(rows * width);
         for (std::size_t c = 0; c < chain_.layers.front().in; ++c) {
@@ -271,53 +273,14 @@ private:
                 const float* const high = c + 1 < layer.in ? plain + (c + 1) * lanes_ : zeros_.get();
                 kernels.to_pairs(plain + c * lanes_, high, count, squares + c / 2 * lanes_);
             }
-        const auto& table = layer.pairs ? kernels.pairs : kernels.fp32;
         for (const Panel& panel : layer.norm.panels) {
             const Tap tap{squares, {layer.norm.weights.data() + panel.weights, nullptr}};
             Tile tile{&tap, 1, 0, {layer.units, 0}, lanes_, layer.norm.beta.data() + panel.first,
                       1,    norms + panel.first * lanes_, lanes_};
-            for (std::size_t group = 0; group < groups_;) {
-                const std::size_t some = std::min(kernels.groups, groups_ - group);
-                tile.lane = group * lane_group;
-                table[panel.count - 1][some - 1](tile);
-                group += some;
-            }
+            run_tiles(layer.pairs, panel, {0, groups_}, tile);
         }
         for (std::size_t c = 0; c < layer.in; ++c)
             kernels.scale_by_root(norms + c * lanes_, groups_, raw + c * lanes_ + lane_pad);
-    }
-
-    /// Rows [first, end) of the first layer's input: the affine combination, as fp32 or as pairs. Channel by
-    /// channel, so that the tensors are read in long runs.
-    void latents(std::size_t first, std::size_t end) {
-        const PackedLayer& layer = chain_.layers.front();
-        const Kernels& kernels = *chain_.kernels;
-        const std::size_t rows = end - first, width = input_.width, count = rows * width;
-        const Floats scratch = chain_.pool.take(3 * count);
-        float* const low = scratch.get();
-        float* const high = low + count;
-        float* const rest = high + count;
-        for (std::size_t unit = 0; unit < layer.units + extra(0); ++unit) {
-            const bool precise = unit >= layer.units;
-            const std::size_t c = precise       ? precise_.front().channels[unit - layer.units]
-                                  : layer.pairs ? 2 * unit
-                                                : unit;
-            combine(kernels, input_, c, first, rows, low);
-            if (precise) {
-                kernels.to_rest(low, count, rest);
-            } else if (layer.pairs && c + 1 < layer.in) {
-                combine(kernels, input_, c + 1, first, rows, high);
-            } else {
-                std::fill_n(high, count, 0.0F);
-            }
-            for (std::size_t row = 0; row < rows; ++row) {
-                float* const to = windows_.front().row(first + row) + unit * lanes_ + lane_pad;
-                const float* const value = low + row * width;
-                if (precise) kernels.to_pairs(rest + row * width, value, width, to);
-                else if (layer.pairs) kernels.to_pairs(value, high + row * width, width, to);
-                else std::copy_n(value, width, to);
-            }
-        }
     }
 
     /// Units of a row besides layer.units.
