@@ -9,12 +9,10 @@ names them in its symbol id; what only shows a picture stands in its picture id.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,16 +22,16 @@ from nicrt.runtime.plan import MAX_SIDE
 
 from .bundle import BundleSource, GraphSource, exact_graph, float_digest
 from .exact import DZ_RANGE, SKIP_RANGE, STEP_RANGE, lower_hyper_synthesis
-from .hyperprior import quantise_graph
+from .hyperprior import gaussian_tables, quantise_graph, z_tables
 from .implicit import Bicubic, Features, Filter
 from .layers import Dequantise, to_bytes
 from .lowering import draw, lower_scales
 from .mean_scale import Analysis
 from .models.compass import FEATURES, RESIDUAL_OFFSET, Compass
-from .models.entropy import DZ_DEFAULT, LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN, FactorizedPrior, HyperSynthesis
+from .models.entropy import DZ_DEFAULT, HyperSynthesis
 from .models.mean_scale import ALIGN, HYPER_STRIDE, LATENT_STRIDE, Z_LIMIT, MeanScale
 from .phases import in_phases
-from .tables import Floats, TableSet, by_channel_and_step, by_scale, gaussian, with_outliers
+from .tables import TableSet
 
 CHANNELS, LATENTS = 128, 192
 TILE = 512
@@ -211,17 +209,10 @@ def _layer_graphs(model: Compass) -> list[GraphSource]:
 
 
 def _tables(model: Compass) -> dict[str, TableSet]:
-    def z(prior: FactorizedPrior) -> TableSet:
-        def logits(values: Floats) -> Floats:
-            return prior.logits(torch.from_numpy(np.array(values))).numpy()
-
-        return by_channel_and_step(logits, CHANNELS)
-
-    scales = [SCALE_MIN * math.exp(LOG_SCALE_STEP * index) for index in range(SCALE_COUNT)]
     return {
-        "base_z": z(model.base.prior),
-        "residual_z": z(model.residual.prior),
-        "y": TableSet(by_scale(with_outliers(gaussian), scales)),
+        "base_z": z_tables(model.base.prior, CHANNELS),
+        "residual_z": z_tables(model.residual.prior, CHANNELS),
+        "y": gaussian_tables(),
     }
 
 

@@ -380,12 +380,17 @@ class ExactModule(nn.Module):
         place = torch.where(scale < SCALE_BREAK, scale, coarse).to(torch.int32)
         return F.embedding(place, cast(Tensor, self.scale_table)[:, None]).squeeze(-1)
 
-    def forward(self, z: Tensor, step: Tensor, skip: Tensor, dz: Tensor) -> tuple[Tensor, ...]:
-        """z int32 [n, c, h, w], step (eighths), skip and dz int32 [1] → index uint8, mean (if there is one) float32
-        [n, m, 4h, 4w]. An index below `skip` becomes NOT_CODED."""
+    def hidden(self, z: Tensor, dz: Tensor) -> Tensor:
+        """z and dz as in `forward` → what index and mean are made of."""
         x = self._first(z.float(), dz)
         for layer in self.network.hidden:
             x = self._layer(layer, x)
+        return x
+
+    def forward(self, z: Tensor, step: Tensor, skip: Tensor, dz: Tensor) -> tuple[Tensor, ...]:
+        """z int32 [n, c, h, w], step (eighths), skip and dz int32 [1] → index uint8, mean (if there is one) float32
+        [n, m, 4h, 4w]. An index below `skip` becomes NOT_CODED."""
+        x = self.hidden(z, dz)
         mean = () if self.network.mean is None else (self._layer(self.network.mean, x),)
         return index_of(self._eighths(x), step, skip), *mean
 

@@ -46,8 +46,8 @@ def _table_eighths(table: npt.NDArray[np.int16], values: Integers) -> Integers:
     return np.asarray(table[np.where(scale < SCALE_BREAK, scale, coarse)], np.int64)
 
 
-def index_of(eighths: Integers, step: int, skip: int) -> npt.NDArray[np.uint8]:
-    """Eighths of a table step [m, h, w] → index uint8 [1, m, h, w]."""
+def index_of(eighths: Integers, step: int | npt.NDArray[np.int32], skip: int) -> npt.NDArray[np.uint8]:
+    """Eighths of a table step [m, h, w], `step` one for all or [m, 1, 1] → index uint8 [1, m, h, w]."""
     index = np.clip((eighths - step + STEPS_PER_INDEX // 2) >> 3, 0, SCALE_COUNT - 1)
     return np.where(index < skip, NOT_CODED, index).astype(np.uint8)[None]
 
@@ -57,11 +57,17 @@ def reference(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32] | None]:
     """What every backend must compute: z int32 [1, c, h, w] → index uint8 and mean float32 [1, m, 4h, 4w] (None where
     the network has no means)."""
+    eighths, means = sums(network, z, dz)
+    coded = index_of(eighths, step, skip)
+    return coded, None if network.mean is None or means is None else scaled_sums(network.mean, means)[None]
+
+
+def sums(network: ExactNetwork, z: npt.NDArray[np.int32], dz: int) -> tuple[Integers, Integers | None]:
+    """z int32 [1, c, h, w] → eighths of a table step, before a file's step, and sums of means, int64 [m, 4h, 4w]."""
     x = z[0].astype(np.int64)
     for layer in (network.first[dz], *network.hidden):
         x = np.clip(np.rint(scaled_sums(layer, layer_sums(layer, x))), layer.bottom, layer.top).astype(np.int64)
     eighths = np.rint(scaled_sums(network.index, layer_sums(network.index, x))).astype(np.int64)
     if network.scale_table is not None:
         eighths = _table_eighths(network.scale_table, eighths)
-    coded = index_of(eighths, step, skip)
-    return coded, None if network.mean is None else scaled_sums(network.mean, layer_sums(network.mean, x))[None]
+    return eighths, None if network.mean is None else layer_sums(network.mean, x)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoint, Run, Stage
 
 from .bundle import BundleSource, GraphSource, float_digest
-from .exact import SKIP_RANGE
-from .layers import Dequantise, to_bytes
-from .models.entropy import FactorizedPrior
-from .models.flow import UNIT, Z0, Z0_STRIDE, Z1, Z1_STRIDE, Z2, Z2_STRIDE, Flow
+from .exact import DZ_RANGE, SKIP_RANGE
+from .hyperprior import z_tables
+from .lattice import MAX_OFFSET, Lattice, LatticeHyper, LessOffset, PlusOffset
+from .layers import Dequantise, QuantiseZ, to_bytes
+from .models.entropy import DZ_DEFAULT, FactorizedPrior
+from .models.flow import SIDE_CHANNELS, UNIT, Z0, Z0_STRIDE, Z1, Z1_STRIDE, Z2, Z2_STRIDE, Flow
+from .models.side_information import STRIDE as SIDE_STRIDE
+from .models.side_information import Z_LIMIT, SideInformation
 from .tables import Distribution, Floats, Table, TableSet, build
 from .transmitted import (
     CLASSES,
@@ -74,7 +80,12 @@ _X1 = Port("uint8", ["n", Z1, "4h", "4w"])
 _X2 = Port("uint8", ["n", Z2, "8h", "8w"])
 _T1 = Port("int32", ["n", len(LAYOUT1.groups), "h", "w"], (0, CLASSES - 1))
 _T2 = Port("int32", ["n", len(LAYOUT2.groups), "2h", "2w"], (0, CLASSES - 1))
+_Q0 = Port("int32", ["n", Z0, "2h", "2w"], (SYMBOLS[0] - MAX_OFFSET, SYMBOLS[1] + MAX_OFFSET))
+_OFFSET0 = Port("int32", ["n", Z0, "2h", "2w"], (-MAX_OFFSET, MAX_OFFSET))
+_INDEX0 = Port("uint8", ["n", Z0, "2h", "2w"])
+_Z = Port("int32", ["n", SIDE_CHANNELS, "h", "w"], (-Z_LIMIT, Z_LIMIT))
 _D0 = Port("int32", [Z0], (0, Z0_STEPS - 1))
+_DZ = Port("int32", [1], DZ_RANGE)
 _STEP = Port("int32", [1], STEP_RANGE)
 _SKIP = Port("int32", [1], SKIP_RANGE)
 
@@ -113,7 +124,7 @@ class _Mean(nn.Module):
 
 
 class Analyse(nn.Module):
-    """Picture float32 [n, 3, 16h, 16w], d0 int32 [48] → y0 int32, v1 and v2 float32 (z1 and z2)."""
+    """Picture float32 [n, 3, 16h, 16w], d0 int32 [48] → z0 in steps, int32, v1 and v2 float32 (z1 and z2)."""
 
     def __init__(self, model: Flow) -> None:
         super().__init__()
@@ -127,11 +138,29 @@ class Analyse(nn.Module):
             x = torch.cat([a, b + UNIT * coupling(a / UNIT)], 1)
         return x
 
-    def forward(self, x: Tensor, d0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def latents(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """z0, z1, z2."""
         h0, v2 = self._split(2 * UNIT * (x - 0.5), 0).chunk(2, 1)
         h1, v1 = self._split(h0, 1).chunk(2, 1)
-        y0 = torch.round(self._split(h1, 2) / z0_steps(d0))
-        return y0.clamp(*SYMBOLS).to(torch.int32), v1, v2
+        return self._split(h1, 2), v1, v2
+
+    def forward(self, x: Tensor, d0: Tensor) -> tuple[Tensor, ...]:
+        z0, v1, v2 = self.latents(x)
+        return torch.round(z0 / z0_steps(d0)).clamp(*SYMBOLS).to(torch.int32), v1, v2
+
+
+class SideAnalyse(Analyse):
+    """Picture, d0, dz int32 [1] → z0 in steps, v1, v2, and side information z int32 [n, channels, h, w]."""
+
+    def __init__(self, model: Flow, side: SideInformation) -> None:
+        super().__init__(model)
+        self.side, self.quantise = side, QuantiseZ(Z_LIMIT)
+
+    def forward(self, x: Tensor, d0: Tensor, dz: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        z0, v1, v2 = self.latents(x)
+        step = z0_steps(d0)
+        places = torch.round(z0 / step).clamp(*SYMBOLS).to(torch.int32)
+        return places, v1, v2, self.quantise(self.side.analyse(z0, step), dz)
 
 
 def _after_gathering(orders: Tensor) -> Tensor:
@@ -142,14 +171,14 @@ def _after_gathering(orders: Tensor) -> Tensor:
 
 
 class Level2(nn.Module):
-    """y0 int32 [n, 48, 2h, 2w], d0 int32 [48] → h1, the mean of z1, and no symbols of z1: zeros."""
+    """z0 in steps, int32 [n, 48, 2h, 2w], d0 int32 [48] → h1, the mean of z1, and no symbols of z1: zeros."""
 
     def __init__(self, model: Flow) -> None:
         super().__init__()
         self.level, self.mean = _Level(model, 2), _Mean(model, 1)
 
-    def forward(self, y0: Tensor, d0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        h1 = self.level(y0.float() * z0_steps(d0))
+    def forward(self, q0: Tensor, d0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h1 = self.level(q0.float() * z0_steps(d0))
         return h1, self.mean(h1), torch.zeros_like(h1, dtype=torch.int32)
 
 
@@ -185,22 +214,20 @@ def _to_bytes(latents: Tensor) -> Tensor:
 
 def source(weights: Mapping[str, Tensor]) -> BundleSource:
     """Checkpoint → everything that the bundle is written from."""
-    model = Flow()
-    model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in weights.items()})
-    model.eval().requires_grad_(False)
+    model = Flow.of(weights)
     tables = scale_tables()
     return BundleSource(
         name="flow",
         summary="normalising flow: three levels that decode one by one, from low rate to near lossless",
         unit=ALIGN,
-        graphs=[*_float_graphs(model), *_encoder_graphs(model, tables), *_exact_graphs()],
+        graphs=[*_float_graphs(model), *_encoder_graphs(model, tables), *_exact_graphs(model)],
         tables={
-            "z0": _z0_tables(model.prior),
+            **_first_tables(model),
             "y": TableSet(tables),
             "t1": TableSet([table for classes in CLASSES1 for table in classes.tables()]),
             "t2": TableSet([table for classes in CLASSES2 for table in classes.tables()]),
         },
-        programs={"flow": _program()},
+        programs={"flow": _program(side=model.side is not None)},
         quality=[
             _quality(0.0, d0=34, level_step=225, skip=10, stagger=1),
             _quality(70.0, d0=13, level_step=-34, skip=8, stagger=2),
@@ -218,7 +245,7 @@ def _float_graphs(model: Flow) -> list[GraphSource]:
     upper = {"h1": _H1, "mean1": _H1}
     lower = {"h0": _H0, "mean2": _H0}
     return [
-        graph("level2", Level2(model), {"y0": _Y0, "d0": _D0}, {**upper, "none": _Y1}, in_loop=True),
+        graph("level2", Level2(model), {"q0": _Q0, "d0": _D0}, {**upper, "none": _Y1}, in_loop=True),
         graph("level1", Level1(model), {"y1": _Y1, **upper, "step1": _STEP}, {**lower, "none": _Y2}, in_loop=True),
         graph(
             "level0",
@@ -236,24 +263,64 @@ def _encoder_graphs(model: Flow, tables: list[Table]) -> list[GraphSource]:
 
     x = Port("float32", ["n", 3, "16h", "16w"])
     controls = {"step": _STEP, "skip": _SKIP}
+    upper = {"v1": _H1, "v2": _H0}
+    if model.side is None:
+        first = [graph("analyse", Analyse(model), {"x": x, "d0": _D0}, {"q0": _Q0, **upper})]
+    else:
+        side = SideAnalyse(model, model.side)
+        first = [
+            graph("analyse", side, {"x": x, "d0": _D0, "dz": _DZ}, {"q0": _Q0, **upper, "z": _Z}),
+            graph("less_offset", LessOffset(), {"q": _Q0, "offset": _OFFSET0}, {"y": _Y0}),
+        ]
     return [
-        graph("analyse", Analyse(model), {"x": x, "d0": _D0}, {"y0": _Y0, "v1": _H1, "v2": _H0}),
+        *first,
         graph("pick1", Pick(LAYOUT1, tables), {"v": _H1, "mean": _H1, **controls}, {"y": _Y1, "t": _T1}),
         graph("pick2", Pick(LAYOUT2, tables), {"v": _H0, "mean": _H0, **controls}, {"ya": _Y2, "yb": _Y2, "t": _T2}),
     ]
 
 
-def _exact_graphs() -> list[GraphSource]:
+def _exact_graphs(model: Flow) -> list[GraphSource]:
     return [
-        _activity("activity0", _Y0, Port("uint8", ["n", len(LAYOUT1.groups), "h", "w"]), len(LAYOUT1.groups)),
+        *([] if model.side is None else _side_graphs(model.side)),
+        _activity("activity0", _Q0, Port("uint8", ["n", len(LAYOUT1.groups), "h", "w"]), len(LAYOUT1.groups)),
         _activity("activity1", _Y1, Port("uint8", ["n", len(LAYOUT2.groups), "2h", "2w"]), len(LAYOUT2.groups)),
         _spread("spread1", LAYOUT1, _T1, {"x": _X1}),
         _spread("spread2", LAYOUT2, _T2, {"xa": _X2, "xb": _X2}),
     ]
 
 
+def _side_graphs(side: SideInformation) -> list[GraphSource]:
+    """From side information to table indices and offsets of z0, and back onto its lattice."""
+    lattice = Lattice.of(side, _steps0())
+
+    def add(values: Arrays) -> Arrays:
+        return {"q": values["y"] + values["offset"]}
+
+    hyper = LatticeHyper(lattice)
+    return [
+        GraphSource(
+            "hyper0",
+            hyper,
+            {"z": _Z, "d": _D0, "skip": _SKIP, "dz": _DZ},
+            {"index": _INDEX0, "offset": _OFFSET0},
+            lattice.digest(),
+            int8_weights=tuple(hyper.integer_weights()),
+            reference=lattice.reference,
+            summary=lattice.network.summary(),
+        ),
+        GraphSource(
+            "plus_offset",
+            PlusOffset(),
+            {"y": _Y0, "offset": _OFFSET0},
+            {"q": _Q0},
+            hashlib.sha256(b"nicrt sum 1\n").hexdigest(),
+            reference=add,
+        ),
+    ]
+
+
 def _activity(name: str, symbols: Port, context: Port, groups: int) -> GraphSource:
-    """Sums over 2 x 2 places; 48 channels of int16 stay below 2^23."""
+    """Sums over 2 x 2 places; 48 channels of 17 bits stay below 2^24."""
 
     def reference(values: Arrays) -> Arrays:
         return {"context": activity_reference(values["y"].astype(np.int32), 2, groups)}
@@ -280,6 +347,19 @@ def _channel(prior: FactorizedPrior, number: int) -> FactorizedPrior:
     return single.requires_grad_(False)
 
 
+def _steps0() -> npt.NDArray[np.float64]:
+    """z0's steps by set."""
+    return np.exp2((np.arange(Z0_STEPS) - UNIT_STEP) / STEPS_PER_OCTAVE)
+
+
+def _first_tables(model: Flow) -> dict[str, TableSet]:
+    """Those of z0, or of its side information: with it, z0 has the tables of the others."""
+    if model.side is not None:
+        return {"z": z_tables(model.side.prior, model.side.channels)}
+    assert model.prior is not None
+    return {"z0": _z0_tables(model.prior)}
+
+
 def _z0_tables(prior: FactorizedPrior) -> TableSet:
     """The prior of each channel on bins of each step."""
 
@@ -290,9 +370,8 @@ def _z0_tables(prior: FactorizedPrior) -> TableSet:
 
         return build(Distribution(lambda x: share(x, 1.0), lambda x: share(x, -1.0)))
 
-    steps = [float(2 ** ((d - UNIT_STEP) / STEPS_PER_OCTAVE)) for d in range(Z0_STEPS)]
     channels = [_channel(prior, number) for number in range(Z0)]
-    tables = [table(channel, step) for step in steps for channel in channels]
+    tables = [table(channel, float(step)) for step in _steps0() for channel in channels]
     return TableSet(tables, np.arange(len(tables), dtype=np.int32).reshape(Z0_STEPS, Z0))
 
 
@@ -303,29 +382,47 @@ def _quality(number: float, d0: int, level_step: int, skip: int, stagger: int = 
     return QualityPoint(number, "flow", {"d0": sets, "step1": level_step, "step2": level_step, "skip": skip})
 
 
-def _program() -> Program:
-    """Stage 1: z0. 2: z1. 3 and 4: the two halves of z2, in a checkerboard. Each shows the picture that there is so
-    far, the rest being conditional means."""
+def _program(side: bool) -> Program:
+    """Stage 1: z0, after its side information if there is any. 2: z1. 3 and 4: the two halves of z2, in a
+    checkerboard. Each shows the picture that there is so far, the rest being conditional means."""
     return Program(
         parameters=[
             Parameter("d0", 0, Z0_STEPS - 1, default=UNIT_STEP, length=Z0),
             Parameter("step1", *STEP_RANGE, default=0),
             Parameter("step2", *STEP_RANGE, default=0),
             Parameter("skip", *SKIP_RANGE, default=8),
+            *([Parameter("dz", *DZ_RANGE, default=DZ_DEFAULT)] if side else []),
         ],
-        stages=[_stage0(), _stage1(), *_stages2()],
+        stages=[_stage0(_side_steps() if side else _static_steps()), _stage1(), *_stages2()],
     )
 
 
-def _stage0() -> Stage:
+def _static_steps() -> list[Entropy | Run]:
+    """z0 by its factorised prior."""
+    return [
+        Run("analyse", {"x": "@x", "d0": "$d0"}, {"q0": "q0", "v1": "v1", "v2": "v2"}, enc=True),
+        Entropy("q0", Z0, Z0_STRIDE, "z0", by="channel", set="d0"),
+    ]
+
+
+def _side_steps() -> list[Entropy | Run]:
+    """z0 by side information, less what it expects."""
+    analysed = {"q0": "q0", "v1": "v1", "v2": "v2", "z": "z"}
+    return [
+        Run("analyse", {"x": "@x", "d0": "$d0", "dz": "$dz"}, analysed, enc=True),
+        Entropy("z", SIDE_CHANNELS, SIDE_STRIDE * Z0_STRIDE, "z", by="channel", set="dz"),
+        Run("hyper0", {"z": "z", "d": "$d0", "skip": "$skip", "dz": "$dz"}, {"index": "index0", "offset": "offset0"}),
+        Run("less_offset", {"q": "q0", "offset": "offset0"}, {"y": "y0"}, enc=True),
+        Entropy("y0", Z0, Z0_STRIDE, "y", by="index0"),
+        Run("plus_offset", {"y": "y0", "offset": "offset0"}, {"q": "q0"}),
+    ]
+
+
+def _stage0(coded: list[Entropy | Run]) -> Stage:
     return Stage(
         align=ALIGN,
         tile=TILE,
-        steps=[
-            Run("analyse", {"x": "@x", "d0": "$d0"}, {"y0": "y0", "v1": "v1", "v2": "v2"}, enc=True),
-            Entropy("y0", Z0, Z0_STRIDE, "z0", by="channel", set="d0"),
-            Run("level2", {"y0": "y0", "d0": "$d0"}, {"h1": "h1", "mean1": "mean1", "none": "none1"}),
-        ],
+        steps=[*coded, Run("level2", {"q0": "q0", "d0": "$d0"}, {"h1": "h1", "mean1": "mean1", "none": "none1"})],
         show=[_level1("none1"), _show("none", "none")],
     )
 
@@ -351,7 +448,7 @@ def _stage1() -> Stage:
         tile=TILE,
         steps=[
             _pick(1, {"y": "y1", "t": "t1"}),
-            Run("activity0", {"y": "y0"}, {"context": "context1"}),
+            Run("activity0", {"y": "q0"}, {"context": "context1"}),
             Entropy("t1", len(LAYOUT1.groups), LAYOUT1.block * Z1_STRIDE, "t1", by="context1"),
             Run("spread1", {"t": "t1", "skip": "$skip"}, {"x": "x1"}),
             Entropy("y1", Z1, Z1_STRIDE, "y", by="x1"),

@@ -18,12 +18,22 @@ from .tables import Floats, TableSet, by_channel_and_step, by_scale, gaussian, w
 
 def hyperprior_tables(prior: FactorizedPrior, channels: int) -> dict[str, TableSet]:
     """`z` by channel and z step, `y` by scale index."""
+    return {"z": z_tables(prior, channels), "y": gaussian_tables()}
+
+
+def gaussian_tables() -> TableSet:
+    """Of symbols by scale index."""
+    scales = [SCALE_MIN * math.exp(LOG_SCALE_STEP * index) for index in range(SCALE_COUNT)]
+    return TableSet(by_scale(with_outliers(gaussian), scales))
+
+
+def z_tables(prior: FactorizedPrior, channels: int) -> TableSet:
+    """By channel and z step."""
 
     def logits(values: Floats) -> Floats:
         return prior.logits(torch.from_numpy(np.array(values))).numpy()
 
-    scales = [SCALE_MIN * math.exp(LOG_SCALE_STEP * index) for index in range(SCALE_COUNT)]
-    return {"z": by_channel_and_step(logits, channels), "y": TableSet(by_scale(with_outliers(gaussian), scales))}
+    return by_channel_and_step(logits, channels)
 
 
 def hyperprior_parameters(skip: int) -> list[Parameter]:
@@ -35,8 +45,8 @@ def hyperprior_parameters(skip: int) -> list[Parameter]:
     ]
 
 
-def quantise_graph(latent: Port, symbols: Port, step: Port) -> GraphSource:
-    """Encoder graph `quantise`: v, mean, step → y."""
+def quantise_graph(latent: Port, symbols: Port, step: Port, name: str = "quantise") -> GraphSource:
+    """Encoder graph: v, mean, step → y."""
     module = Quantise()
     inputs = {"v": latent, "mean": latent, "step": step}
-    return GraphSource("quantise", module, inputs, {"y": symbols}, float_digest("quantise 1", module), encoder=True)
+    return GraphSource(name, module, inputs, {"y": symbols}, float_digest("quantise 1", module), encoder=True)

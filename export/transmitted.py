@@ -21,12 +21,10 @@ from torch import Tensor, nn
 
 from .exact import NOT_CODED
 from .layers import step_size
-from .models.entropy import LOG_SCALE_STEP, SCALE_COUNT
+from .models.entropy import LOG_SCALE_STEP, LOGISTIC_SCALE_MIN, SCALE_COUNT
 from .tables import ESCAPE_BITS, TOTAL, Distribution, Floats, Table, build, logistic, with_outliers
 
 CLASSES, CLASS_STEP = 21, 3
-FIRST_SCALE = 0.067
-"""Scale of the logistic table 0, in quantisation steps; table i has FIRST_SCALE * exp(i * LOG_SCALE_STEP)."""
 ACTIVITIES = (1, 2, 3, 4, 6, 8, *(round(2 ** (i / 2)) for i in range(7, 32)))
 """Activity class: how many of these the sum of magnitudes reaches; half powers of two."""
 ACTIVITY_CLASSES = len(ACTIVITIES) + 1
@@ -189,14 +187,14 @@ def symbol_bits(table: Table) -> Floats:
 def scale_tables() -> list[Table]:
     """The 64 tables of the symbols."""
     family = with_outliers(logistic)
-    return [build(family(FIRST_SCALE * math.exp(LOG_SCALE_STEP * i))) for i in range(SCALE_COUNT)]
+    return [build(family(LOGISTIC_SCALE_MIN * math.exp(LOG_SCALE_STEP * i))) for i in range(SCALE_COUNT)]
 
 
 def skip_of(probability: float) -> int:
     """The `skip` at which symbols are not coded whose probability of 0 exceeds this: P(0) = tanh(1 / (4 s)) for a
     logistic of scale s. 0.9 is 8."""
     scale = 1 / (4 * math.atanh(probability))
-    return max(0, math.ceil(math.log(scale / FIRST_SCALE) / LOG_SCALE_STEP))
+    return max(0, math.ceil(math.log(scale / LOGISTIC_SCALE_MIN) / LOG_SCALE_STEP))
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def _inputs(graph: Graph, height: int, width: int) -> Tensors:
         if len(port.dims) == 1:
             made[name] = np.zeros(1, np.int32)
             continue
-        scale = 4 if "4h" in port.dims else 1
+        scale = int(str(port.dims[2])[:-1] or 1)
         shape = (1, port.dims[1], scale * height, scale * width)
         symbols = random.laplace(0, 0.6, shape).round()
         made[name] = symbols.astype(np.int32) if port.dtype == "int32" else random.normal(0, 0.5, shape).astype("f4")
@@ -127,12 +127,13 @@ def _drop_a_share(model: onnx.ModelProto) -> None:
 
 
 def _share_twice(model: onnx.ModelProto) -> None:
-    last = _nodes(model, "Add")[-1]
-    last.input[1] = _nodes(model, "Add")[0].input[1]
+    *_, first, _, last = _nodes(model, "Add")  # of four shares
+    last.input[1] = first.input[1]
 
 
 def _other_root(model: onnx.ModelProto) -> None:
-    products = [n for n in _nodes(model, "Mul") if n.input[0] != n.input[1]]
+    roots = {node.output[0] for node in _nodes(model, "Sqrt")}
+    products = [node for node in _nodes(model, "Mul") if node.input[1] in roots]
     products[2].input[1] = products[1].input[1]
 
 

@@ -112,8 +112,10 @@ def test_sizes_rise(sizes: tuple[tuple[int, int], ...]) -> None:
 def test_graphs_without_a_batch_run_one_picture_at_a_time() -> None:
     manifest = Bundle.open(ENGINES / "slim").manifest
     for graph in manifest.graphs.values():
+        graph.proofs.clear()  # they have a batch
         for port in (*graph.inputs.values(), *graph.outputs.values()):
-            port.dims[0] = 1
-    assert profiles(manifest, Pictures((1, 1), (16, 16), (32, 32)))["synthesis_w48"].symbols["h"] == (1, 1, 2)
+            if port.dims[0] == "n":
+                port.dims[0] = 1
+    assert profiles(manifest, Pictures((1, 1), (32, 32), (64, 64)))["synthesis_w48"].symbols["h"] == (1, 1, 2)
     with pytest.raises(UnsupportedError, match="without a batch"):
         profiles(manifest, HD)

@@ -15,6 +15,9 @@ SCALE_MIN, SCALE_MAX, SCALE_COUNT = 0.11, 256.0, 64
 LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_COUNT - 1)
 """Natural logarithm of the ratio of neighbouring scales: scale(i) = SCALE_MIN * exp(i * LOG_SCALE_STEP)."""
 
+LOGISTIC_SCALE_MIN = 0.067
+"""Scale of logistic table 0, in quantisation steps; table i has this times exp(i * LOG_SCALE_STEP)."""
+
 STEPS_PER_INDEX = 8
 """The quantisation step is given in eighths of a table step: step(s) = exp(s * LOG_SCALE_STEP / 8)."""
 
@@ -114,6 +117,12 @@ def logistic_bits(symbols: Tensor, scale: Tensor) -> Tensor:
     return -torch.log2(mass.clamp_min(_LEAST_PROBABILITY))
 
 
+def trained_logistic_index_bits(residual: Tensor, index: Tensor) -> Tensor:
+    """`trained_logistic_bits` for continuous table indices, which keep a gradient out of their range."""
+    scale = LOGISTIC_SCALE_MIN * torch.exp(LOG_SCALE_STEP * clamped(index.float(), 0, SCALE_COUNT - 1))
+    return trained_logistic_bits(residual, scale)
+
+
 def trained_logistic_bits(values: Tensor, scale: Tensor) -> Tensor:
     """`logistic_bits` for training, in float32: `values` get noise in place of rounding."""
     distance = noisy(values.float()).abs()
@@ -191,23 +200,20 @@ def _weight(layer: nn.Conv2d | nn.ConvTranspose2d, integers: bool) -> Tensor:
 
 
 class HyperSynthesis(nn.Module):
-    """z → mean and scale index, of a shape that lowers to exact integers: two stride-2 transposed
-    convolutions whose outputs are clamped to [0, CAP], then a 1x1 convolution to mean and raw index; index =
-    SLOPE * raw + OFFSET."""
+    """z → mean and scale index, of a shape that lowers to exact integers: stride-2 transposed
+    convolutions whose outputs (`hidden` channels) are clamped to [0, CAP], then a 1x1 convolution to mean and raw
+    index; index = SLOPE * raw + OFFSET."""
 
     CAP = 6.0
     SLOPE, OFFSET = 8.0, 12.0
 
-    def __init__(self, channels: int, latents: int, hidden: tuple[int, int] = (160, 192)) -> None:
+    def __init__(self, channels: int, latents: int, hidden: tuple[int, ...] = (160, 192)) -> None:
         super().__init__()
-        first, second = hidden
-        self.layers = nn.ModuleList(
-            [
-                nn.ConvTranspose2d(channels, first, 5, 2, padding=2, output_padding=1),
-                nn.ConvTranspose2d(first, second, 5, 2, padding=2, output_padding=1),
-                nn.Conv2d(second, 2 * latents, 1),
-            ]
-        )
+        doubling = [
+            nn.ConvTranspose2d(inputs, outputs, 5, 2, padding=2, output_padding=1)
+            for inputs, outputs in pairwise((channels, *hidden))
+        ]
+        self.layers = nn.ModuleList([*doubling, nn.Conv2d(hidden[-1], 2 * latents, 1)])
 
     @property
     def hidden(self) -> list[nn.ConvTranspose2d]:

@@ -2,12 +2,14 @@
 levels of additive couplings, coarse to fine z0, z1, z2.
 
 Pictures are float32 [1, 3, 8h, 8w], RGB in [0, 1]. Latents: z0 [1, 48, h, w], z1 [1, 12, 2h, 2w], z2 [1, 6, 4h, 4w];
-one unit of them is 255 / 32 grey levels. z0 has a factorised prior; z1 and z2 have logistic distributions whose means
-and scales are functions of the coarser levels' reconstructions (h1 [1, 12, 2h, 2w] and h0 [1, 6, 4h, 4w]).
+one unit of them is 255 / 32 grey levels. z0 has a factorised prior as in the paper, or side information (ours; pictures
+are then multiples of 16); z1 and z2 have logistic distributions whose means and scales are functions of the coarser
+levels' reconstructions (h1 [1, 12, 2h, 2w] and h0 [1, 6, 4h, 4w]).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .entropy import FactorizedPrior, logistic_bits, rounded, trained_logistic_bits
+from .side_information import SideInformation, has_side
 
 COUPLINGS, HIDDEN, BLOCKS = 8, 64, 2
 WIDTHS = (12, 24, 48)
@@ -25,6 +28,7 @@ Z0_STRIDE, Z1_STRIDE, Z2_STRIDE = 8, 4, 2
 UNIT = 16.0
 """Latents of a picture in [0, 1] are 2 * UNIT * (x - 0.5); networks see latents / UNIT."""
 LOG_SCALE_LIMIT = 6.0
+SIDE_CHANNELS, SIDE_HIDDEN = 32, 96
 
 
 class Residual(nn.Module):
@@ -49,17 +53,20 @@ class Residual(nn.Module):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """PyTorch's own evaluation of one picture: symbols, ideal code lengths in bits by level, reconstruction."""
+    """PyTorch's own evaluation of one picture: symbols (of side information, if there is any), ideal code lengths in
+    bits by level, that of side information with the first, reconstruction."""
 
+    side: Tensor | None
     symbols: tuple[Tensor, Tensor, Tensor]
     bits: tuple[float, float, float]
     reconstruction: Tensor
 
 
 class Flow(nn.Module):
-    """The float model."""
+    """The float model. `side`: with side information in place of z0's factorised prior, around means on the
+    lattice of z0, so that a picture that is encoded again keeps its latents."""
 
-    def __init__(self) -> None:
+    def __init__(self, side: bool = False) -> None:
         super().__init__()
         self.t = nn.ModuleList(
             nn.ModuleList(Residual(width // 2, width // 2) for _ in range(COUPLINGS)) for width in WIDTHS
@@ -67,7 +74,15 @@ class Flow(nn.Module):
         self.phi = nn.ModuleList(Residual(width // 2, width) for width in WIDTHS[:2])
         for level, width in enumerate(WIDTHS):
             self.register_buffer(f"perm{level}", torch.arange(width).repeat(COUPLINGS, 1))
-        self.prior = FactorizedPrior(Z0)
+        self.prior = None if side else FactorizedPrior(Z0)
+        self.side = SideInformation(Z0, SIDE_CHANNELS, SIDE_HIDDEN, lattice=True) if side else None
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Tensor]) -> Flow:
+        """The trained model of a checkpoint, for evaluation."""
+        model = cls(has_side(weights))
+        model.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in weights.items()})
+        return model.eval().requires_grad_(False)
 
     def _permutations(self, level: int) -> Tensor:
         return cast(Tensor, getattr(self, f"perm{level}"))
@@ -122,11 +137,19 @@ class Flow(nn.Module):
             self.picture(h0, quantised(z2 - mean2) + mean2),
         ]
         bits = [
-            self.prior.trained_bits(z0, step),
             trained_logistic_bits((z1 - mean1) / step, log_scale1.float().exp() / step),
             trained_logistic_bits((z2 - mean2) / step, log_scale2.float().exp() / step),
         ]
-        return shown, [level.sum((1, 2, 3)) for level in bits]
+        return shown, [self.cost(z0, step), *(level.sum((1, 2, 3)) for level in bits)]
+
+    def cost(self, z0: Tensor, step: Tensor) -> Tensor:
+        """For training: bits of z0 and of its side information [b]. `step`: [b, 1, 1, 1], with side information also
+        [b, 48, 1, 1]."""
+        if self.side is None:
+            assert self.prior is not None
+            return self.prior.trained_bits(z0, step).sum((1, 2, 3))
+        _, bits, side_bits = self.side.cost(z0.float(), step, integers=True)
+        return bits.sum((1, 2, 3)) + side_bits
 
     @torch.no_grad()
     def evaluate(self, x: Tensor, steps: tuple[Tensor | float, float, float]) -> Evaluation:
@@ -140,9 +163,18 @@ class Flow(nn.Module):
         h0 = self.join(torch.cat([h1, y1 * steps[1] + mean1], 1), 1)
         mean2, log_scale2 = self.conditional(h0, 0)
         y2 = torch.round((z2 - mean2) / steps[2])
+        side, bits0 = self._evaluate_first(z0, y0, steps[0])
         bits = (
-            float(self.prior.bits(y0, steps[0]).sum()),
+            bits0,
             float(logistic_bits(y1, log_scale1.double().exp() / steps[1]).sum()),
             float(logistic_bits(y2, log_scale2.double().exp() / steps[2]).sum()),
         )
-        return Evaluation((y0.int(), y1.int(), y2.int()), bits, self.picture(h0, y2 * steps[2] + mean2))
+        return Evaluation(side, (y0.int(), y1.int(), y2.int()), bits, self.picture(h0, y2 * steps[2] + mean2))
+
+    def _evaluate_first(self, z0: Tensor, y0: Tensor, step: Tensor | float) -> tuple[Tensor | None, float]:
+        """Side information, and ideal code length of it and y0."""
+        if self.side is None:
+            assert self.prior is not None
+            return None, float(self.prior.bits(y0, step).sum())
+        z, _, _, bits = self.side.evaluate(z0, step)
+        return z, bits

@@ -1,13 +1,16 @@
 """SlimCAE: one autoencoder whose layers run at five widths (Yang, Herranz et al., CVPR 2021).
 
-The leading channels of every convolution form each narrower sub-network; biases, GDN and the factorised prior are a
-width's own. GDN is also the last step of the analysis, before rounding, and its inverse the first of the synthesis. All
-padding is with zeros. Pictures are float32 [1, 3, 16h, 16w], RGB in [0, 1]; latents [1, width, h, w].
+The leading channels of every convolution form each narrower sub-network; biases, GDN and the entropy model are a
+width's own: a factorised prior, as in the paper, or side information (ours). GDN is also the last step of the analysis,
+before rounding, and its inverse the first of the synthesis. All padding is with zeros. Pictures are float32 [1, 3, 16h,
+16w], with side information [1, 3, 32h, 32w], RGB in [0, 1]; latents [1, width, h, w] and [1, width, 2h, 2w].
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +18,12 @@ from torch import Tensor, nn
 
 from .entropy import FactorizedPrior, rounded
 from .gdn import GDN
+from .side_information import SideInformation, has_side
 
 WIDTHS = (48, 72, 96, 144, 192)
 COLORS = 3
 STRIDE = 16
+SIDE_CHANNELS, SIDE_HIDDEN = 32, 96
 
 
 class SlimConv(nn.Module):
@@ -61,9 +66,12 @@ class SlimConv(nn.Module):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """PyTorch's own evaluation of one picture with rounded latents; `bits` is the ideal code length."""
+    """PyTorch's own evaluation of one picture with rounded latents; `bits` is the ideal code length, z and mean are
+    None without side information."""
 
+    z: Tensor | None
     symbols: Tensor
+    mean: Tensor | None
     bits: float
     reconstruction: Tensor
 
@@ -73,9 +81,10 @@ def _norms(inverse: bool) -> nn.ModuleList:
 
 
 class Slim(nn.Module):
-    """The float model. A width is given by its number among WIDTHS."""
+    """The float model. A width is given by its number among WIDTHS. `side`: with side information in place of the
+    factorised prior."""
 
-    def __init__(self) -> None:
+    def __init__(self, side: bool = False) -> None:
         super().__init__()
         widest = WIDTHS[-1]
         self.enc = nn.ModuleList(
@@ -90,7 +99,15 @@ class Slim(nn.Module):
         )
         self.gdn = nn.ModuleList([_norms(inverse=False) for _ in self.enc])
         self.igdn = nn.ModuleList([_norms(inverse=True) for _ in self.dec])
-        self.prior = nn.ModuleList([FactorizedPrior(width) for width in WIDTHS])
+        self.prior = None if side else nn.ModuleList([FactorizedPrior(width) for width in WIDTHS])
+        self.side = nn.ModuleList([_side(width) for width in WIDTHS]) if side else None
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Tensor]) -> Slim:
+        """The trained model of a checkpoint, for evaluation."""
+        model = cls(has_side(weights))
+        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        return model.eval().requires_grad_(False)
 
     def analyse(self, x: Tensor, number: int) -> Tensor:
         """Picture → latents before rounding."""
@@ -107,27 +124,52 @@ class Slim(nn.Module):
             t = layer(norms[number](t), number)
         return t + 0.5
 
+    def cost(self, y: Tensor, number: int, step: Tensor | float = 1.0) -> tuple[Tensor | float, Tensor, Tensor | float]:
+        """For training: latents of a width → their means, bits of each, and bits of z [b]; 0 where there are none.
+        `step`, of quantisation: a number or [b, 1, 1, 1]; not 1 with side information alone."""
+        if self.side is not None:
+            return cast(SideInformation, self.side[number]).cost(y, step, integers=True)
+        assert self.prior is not None
+        return 0.0, self.prior[number].trained_bits(y), 0.0
+
     def forward(self, x: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        """For training one width: pictures [b, 3, 16h, 16w] → reconstructions and bits [b]."""
+        """For training one width: pictures [b, 3, 32h, 32w] → reconstructions and bits [b]."""
         y = self.analyse(x, number)
-        bits = self.prior[number].trained_bits(y).sum((1, 2, 3))
-        return self.synthesise(rounded(y), number), bits
+        mean, bits, z_bits = self.cost(y, number)
+        return self.synthesise(rounded(y - mean) + mean, number), bits.sum((1, 2, 3)) + z_bits
 
     def scalable(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """For training the widest latents in groups of channels: pictures → for each width, what the widest synthesis
-        makes of that many channels with zeros for the others, and their bits [b]."""
+        makes of that many channels with means (without side information zeros) for the others, and their bits [b]."""
         widest = len(WIDTHS) - 1
         y = self.analyse(x, widest)
-        bits = self.prior[widest].trained_bits(y).sum((2, 3))
-        known = [F.pad(rounded(y[:, :width]), (0, 0, 0, 0, 0, WIDTHS[-1] - width)) for width in WIDTHS]
-        return [self.synthesise(symbols, widest) for symbols in known], [bits[:, :width].sum(1) for width in WIDTHS]
+        mean, bits, z_bits = self.cost(y, widest)
+        by_channel, symbols = bits.sum((2, 3)), rounded(y - mean)
+        known = [F.pad(symbols[:, :width], (0, 0, 0, 0, 0, WIDTHS[-1] - width)) + mean for width in WIDTHS]
+        return (
+            [self.synthesise(latents, widest) for latents in known],
+            [by_channel[:, :width].sum(1) + z_bits for width in WIDTHS],
+        )
 
     @torch.no_grad()
     def evaluate(self, x: Tensor, number: int) -> Evaluation:
         """Round, cost and reconstruct one padded picture."""
-        symbols = torch.round(self.analyse(x, number))
+        y = self.analyse(x, number)
+        z = mean = None
+        if self.side is None:
+            assert self.prior is not None
+            symbols = torch.round(y)
+            bits = float(self.prior[number].bits(symbols).sum())
+        else:
+            z, mean, symbols, bits = cast(SideInformation, self.side[number]).evaluate(y)
         return Evaluation(
+            z=z,
             symbols=symbols.int(),
-            bits=float(self.prior[number].bits(symbols).sum()),
-            reconstruction=self.synthesise(symbols, number),
+            mean=mean,
+            bits=bits,
+            reconstruction=self.synthesise(symbols if mean is None else symbols + mean, number),
         )
+
+
+def _side(width: int) -> SideInformation:
+    return SideInformation(width, SIDE_CHANNELS, SIDE_HIDDEN, lattice=False)

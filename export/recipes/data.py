@@ -32,7 +32,16 @@ class Photos:
 
     def crops(self, random: np.random.Generator, count: int, side: int) -> Tensor:
         """Random crops, half of them mirrored: float32 [count, 3, side, side] in [0, 1]."""
-        return torch.from_numpy(np.stack([self._crop(random, side) for _ in range(count)])).permute(0, 3, 1, 2) / 255
+        photos = (random.integers(len(self.files)) for _ in range(count))
+        return torch.cat([self.crop(photo, random, side) for photo in photos])
+
+    def crop(self, number: int, random: np.random.Generator, side: int) -> Tensor:
+        """A random crop of the photograph with this number, as in `crops`: float32 [1, 3, side, side]."""
+        photo = self._load(self.files[number])
+        top, left = (random.integers(length - side + 1) for length in photo.shape[:2])
+        crop = photo[top : top + side, left : left + side]
+        crop = crop[:, ::-1] if random.integers(2) else crop
+        return torch.from_numpy(crop.copy())[None].permute(0, 3, 1, 2) / 255
 
     def blocks(self, side: int) -> Iterator[Tensor]:
         """Small crops, BLOCKS for every photograph, the same at every call: float32 [BLOCKS, 3, side, side] in
@@ -40,12 +49,6 @@ class Photos:
         random = np.random.default_rng(0)
         for _ in self.files:
             yield self.crops(random, BLOCKS, side) - 0.5
-
-    def _crop(self, random: np.random.Generator, side: int) -> npt.NDArray[np.uint8]:
-        photo = self._load(self.files[random.integers(len(self.files))])
-        top, left = (random.integers(length - side + 1) for length in photo.shape[:2])
-        crop = photo[top : top + side, left : left + side]
-        return crop[:, ::-1] if random.integers(2) else crop
 
 
 def _least_side(file: Path) -> int:

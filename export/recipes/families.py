@@ -13,6 +13,7 @@ from .flow import FlowRecipe
 from .loop import Recipe
 from .mean_scale import MeanScaleRecipe
 from .shallow import ShallowRecipe
+from .side import FlowSideRecipe, SlimSideRecipe
 from .slim import SlimRecipe
 from .variants import TRAINED, VariantRecipe
 
@@ -22,8 +23,10 @@ RECIPES: dict[str, Callable[[Photos, Mapping[str, Tensor] | None], Recipe]] = {
     **{family: partial(VariantRecipe, family) for family in TRAINED},
     "slim": partial(SlimRecipe, "slim", scalable=False),
     "slim-scalable": partial(SlimRecipe, "slim-scalable", scalable=True),
+    "slim-side": SlimSideRecipe,
     "mean-scale": MeanScaleRecipe,
     "compass": CompassRecipe,
     "flow": FlowRecipe,
+    "flow-side": FlowSideRecipe,
 }
 """Recipe → from photographs and the tensors of a base checkpoint, if any, to what trains it."""

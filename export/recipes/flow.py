@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nicrt.export.models.flow import COUPLINGS, WIDTHS, Flow
+from nicrt.export.models.side_information import has_side
 
 from .data import Photos
 from .loop import Batch, Log, Recipe
@@ -30,7 +31,7 @@ class FlowRecipe(Recipe):
 
     def __init__(self, photos: Photos, base: Mapping[str, Tensor] | None) -> None:
         self.family, self.photos = "flow", photos
-        self.model = Flow()
+        self.model = Flow(side=has_side(base or {}))
         if base is None:
             start(self.model)
         else:

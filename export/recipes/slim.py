@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nicrt.export.models.side_information import has_side
 from nicrt.export.models.slim import WIDTHS, Slim
 
 from .data import Photos
@@ -33,12 +34,13 @@ class SlimRecipe(Recipe):
         "gdn": 0.3,
         "igdn": 0.3,
         "prior": 3.0,
+        "side": 1.0,
         "": 0.5,  # all others
     }
 
     def __init__(self, family: str, photos: Photos, base: Mapping[str, Tensor] | None, scalable: bool) -> None:
         self.family, self.photos, self.scalable, self.started = family, photos, scalable, base is not None
-        self.model = Slim()
+        self.model = Slim(side=has_side(base or {}))
         if base is not None:
             self.model.load_state_dict(base)
         elif scalable:

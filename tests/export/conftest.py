@@ -13,6 +13,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from nicrt.export.exact import ExactNetwork
     from nicrt.export.models.shallow import Shallow
+    from nicrt.export.models.slim import Slim
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SHARED = ROOT.parent / "shared"
@@ -77,6 +78,29 @@ def fresh(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export") / "shallow"
     export_family("shallow", checkpoint, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def static_slim(tmp_path_factory: pytest.TempPathFactory) -> tuple[Slim, Path]:
+    """A slimmable codec of random weights with factorised priors, as the paper has it, and the bundle of its narrowest
+    width."""
+    import torch
+
+    from nicrt.export import slim
+    from nicrt.export.bundle import write_bundle
+    from nicrt.export.models.slim import Slim
+    from nicrt.export.part import part
+
+    torch.manual_seed(6)
+    model = Slim()
+    with torch.no_grad():
+        for layer in (*model.enc, *model.dec):
+            layer.weight.normal_(0, 0.05)
+        for prior in model.prior:
+            prior.start()
+    folder = tmp_path_factory.mktemp("static") / "slim"
+    write_bundle(part(slim.source(model.state_dict()), "48", False), folder)
+    return model.eval().requires_grad_(False), folder
 
 
 @pytest.fixture(scope="session")

@@ -225,11 +225,20 @@ def test_side_information_alone_pays(codec: nicrt.Codec, pixels: np.ndarray) -> 
     assert error < _cost(codec, codec.encode(pixels, target_bpp=0.9), pixels)[1]
 
 
-def test_without_side_information_there_is_nothing_to_descend(pixels: np.ndarray) -> None:
-    slim = nicrt.load("slim", threads=1, backend="onnxruntime")
-    assert slim.encode(pixels, quality=50, effort=6) == slim.encode(pixels, quality=50, effort=5)
+def test_without_a_curve_of_rate_and_distortion_there_is_nothing_to_descend(
+    static_slim: tuple[object, Path], pixels: np.ndarray
+) -> None:
     with pytest.raises(nicrt.UnsupportedError, match="use 1 to 5"):
-        slim.encode(pixels, variant="w48", effort=6)  # which has no curve of rate and distortion
+        nicrt.load(static_slim[1], threads=1, backend="onnxruntime").encode(pixels, effort=6)
+
+
+def test_widths_with_side_information_can_be_edited() -> None:
+    pixels = np.asarray(Image.open(HARBOUR).convert("RGB"))
+    slim = nicrt.load("slim", threads=1, backend="onnxruntime")
+    single = [_cost(slim, slim.encode(pixels, quality=q, variant="w48"), pixels) for q in (5, 10, 15)]
+    slope = (single[2][0] - single[0][0]) / (single[0][1] - single[2][1])
+    rate, error = _cost(slim, slim.encode(pixels, quality=10, variant="w48", effort=7), pixels)
+    assert rate + slope * error < 0.995 * (single[1][0] + slope * single[1][1])
 
 
 def test_targets_are_met(codec: nicrt.Codec, monkeypatch: pytest.MonkeyPatch) -> None:

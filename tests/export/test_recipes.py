@@ -23,8 +23,20 @@ from nicrt.export.models.entropy import clamped  # noqa: E402
 from nicrt.export.models.flow import Flow  # noqa: E402
 from nicrt.export.models.mean_scale import MeanScale  # noqa: E402
 from nicrt.export.models.shallow import Shallow  # noqa: E402
+from nicrt.export.models.side_information import Z_LIMIT, SideInformation  # noqa: E402
 from nicrt.export.models.slim import WIDTHS, Slim  # noqa: E402
-from nicrt.export.recipes import compass, data, flow, loop, mean_scale, shallow, slim, transforms, variants  # noqa: E402
+from nicrt.export.recipes import (  # noqa: E402
+    compass,
+    data,
+    flow,
+    loop,
+    mean_scale,
+    shallow,
+    side,
+    slim,
+    transforms,
+    variants,
+)
 from nicrt.export.recipes.__main__ import main  # noqa: E402
 from nicrt.export.recipes.data import Photos  # noqa: E402
 from nicrt.export.recipes.families import RECIPES  # noqa: E402
@@ -33,7 +45,7 @@ Bases = dict[str, dict[str, torch.Tensor]]
 
 STEPS = 12
 BASES = {"shallow-deep": "shallow", **dict.fromkeys(variants.TRAINED, "shallow")}
-BASES |= {"slim-scalable": "slim", "compass": "mean-scale"}
+BASES |= {"slim-scalable": "slim", "slim-side": "slim", "compass": "mean-scale", "flow-side": "flow"}
 """Recipe → what it starts from here; the others start from nothing."""
 
 
@@ -42,6 +54,7 @@ KINDS = {
     "slim": slim.SlimRecipe,
     "mean-scale": mean_scale.MeanScaleRecipe,
     "compass": compass.CompassRecipe,
+    "flow-side": side.FlowSideRecipe,
 }
 
 
@@ -49,10 +62,11 @@ KINDS = {
 def _small() -> None:
     """Steps of a few milliseconds."""
     patch = pytest.MonkeyPatch()
-    for module in (compass, flow, mean_scale, shallow, slim):
+    for module in (compass, flow, mean_scale, shallow, side, slim):
         patch.setattr(module, "BATCH", 2)
         patch.setattr(module, "CROP", 64)
     patch.setattr(compass, "LEAST_SIDE", 32)
+    patch.setattr(side, "START_CROPS", 2)
     patch.setattr(data, "BLOCKS", 300)
     patch.setattr(transforms, "FIT_STEPS", 30)
     patch.setattr(variants, "FIT_BATCHES", 4)
@@ -66,9 +80,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two smooth pictures with some detail, and one that is too small."""
     random = np.random.default_rng(3)
     path = tmp_path_factory.mktemp("photos")
-    for number, side in enumerate((256, 300, 40)):
-        coarse = Image.fromarray(random.integers(0, 256, (9, 9, 3), np.uint8)).resize((side, side), Image.BICUBIC)
-        noisy = np.asarray(coarse) + random.normal(0, 4, (side, side, 3))
+    for number, length in enumerate((256, 300, 40)):
+        coarse = Image.fromarray(random.integers(0, 256, (9, 9, 3), np.uint8)).resize((length, length), Image.BICUBIC)
+        noisy = np.asarray(coarse) + random.normal(0, 4, (length, length, 3))
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path / f"{number}.png")
     return path
 
@@ -116,7 +130,8 @@ def test_the_loss_falls_and_the_checkpoint_fits_the_export(
     assert {str(t.dtype) for t in stored.values() if t.ndim == 4} == {"torch.float16"}
     models = {"slim": Slim, "mean": MeanScale, "flow": Flow, "compass": Compass}
     kinds = {"shallow-deep": {"deep": True}, **variants.KINDS}
-    own = models.get(family.split("-")[0], lambda: Shallow(**kinds[family]))().state_dict()
+    options = {"side": True} if family.endswith("-side") else kinds.get(family, {})
+    own = models.get(family.split("-")[0], Shallow)(**options).state_dict()
     wanted = {name: t for name, t in own.items() if family != "compass" or not name.startswith("base.")}
     assert {name: t.shape for name, t in stored.items()} == {name: t.shape for name, t in wanted.items()}
 
@@ -265,6 +280,36 @@ def test_partial_paths_of_the_flow_are_those_of_its_evaluation(photos: Photos) -
         assert abs(float(noisy) / exact - 1) < 0.1
 
 
+@pytest.mark.parametrize("family", ["slim-side", "flow-side"])
+def test_side_information_is_trained_on_codecs_that_stay(family: str, photos: Photos, bases: Bases) -> None:
+    """Recipes of the codecs themselves go on from what these make."""
+    trainer = _trainer(family, photos, bases, 2)
+    trainer.step()
+    base = bases[BASES[family]]
+    trained = trainer.averaged()
+    assert all(torch.equal(tensor, base[name]) for name, tensor in trained.items() if not name.startswith("side."))
+    again = RECIPES[BASES[family]](photos, trained)
+    log = again.loss(again.draw(np.random.default_rng(0), 0.0), 0)[1]
+    assert all(torch.isfinite(values).all() for values in log.values())
+
+
+def test_means_on_a_lattice_are_whole_steps() -> None:
+    torch.manual_seed(4)
+    model = SideInformation(6, 4, 5, lattice=True)
+    v = torch.randn(1, 6, 8, 8) * 5
+    model.start(v)
+    model.h_s.last.weight.data.normal_(0, 0.5)
+    for step in (0.5, 3.0):
+        z, mean, symbols, bits = model.evaluate(v, step)
+        assert torch.equal(mean / step, torch.round(mean / step)) and mean.abs().max() > 0
+        torch.testing.assert_close(symbols + mean / step, torch.round(v / step))
+        assert z.abs().max() <= Z_LIMIT and bits > 0
+        trained, each, z_bits = model.cost(v, step)
+        torch.testing.assert_close(trained / step, torch.round(trained / step))
+        (each.sum() + z_bits.sum()).backward()
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+
+
 def test_what_is_out_of_range_keeps_the_gradient_that_leads_back() -> None:
     x = torch.tensor([-2.0, -2.0, 0.5, 3.0, 3.0], requires_grad=True)
     clamped(x, 0.0, 1.0).backward(torch.tensor([1.0, -1.0, 1.0, 1.0, -1.0]))
@@ -310,6 +355,8 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(
         (["shallow-jpeg"], "is trained on a checkpoint of family shallow"),
         (["compass"], "give its checkpoint"),
         (["slim-scalable"], "needs a trained base"),
+        (["flow-side"], "give its checkpoint"),
+        (["slim-side", "--base", "BASE"], "it lacks enc.0.weight"),
         (["mean-scale", "--base", "BASE"], "Missing key"),
         (["shallow", "--base", "missing.safetensors"], "No such file"),
     ],
