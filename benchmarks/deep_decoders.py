@@ -125,19 +125,24 @@ def measure_mean_scale(weights: Path, pixels: Pixels, repeat: int) -> dict[str, 
     }
 
 
+def _slim_peer(model: Slim, number: int, side: nn.Module, z: Tensor, latents: Tensor) -> None:
+    model.synthesise(latents + side(z)[0], number)
+
+
 def measure_slim(weights: Path, pixels: Pixels, repeat: int) -> dict[str, Any]:
-    model = Slim()
-    model.load_state_dict({name: t.float() for name, t in load_file(weights / "slim.safetensors").items()})
-    model.eval().requires_grad_(False)
+    model = Slim.of(load_file(weights / "slim.safetensors"))
+    assert model.side is not None
     codec = nicrt.load("slim", threads=1)
     rows = {}
     for number, width in enumerate(WIDTHS):
         variant = slim.variant(width)
-        data = codec.encode(pixels, variant=variant)
-        (y,) = codec.symbols(data)
-        peer = partial(model.synthesise, _tensor(y), number)
-        own = slim.Synthesis(model, number)
-        graphs = synthesis(codec, f"synthesis_{variant}", own, {"y": y[None]}, peer)
+        data = codec.encode(pixels, quality=20 * number + 10)
+        z, y = codec.symbols(data)
+        side, latents = model.side[number].synthesis(), _tensor(y)
+        peer = partial(_slim_peer, model, number, side, _tensor(z), latents)
+        inputs = {"y": y[None], "mean": np.zeros(latents.shape, np.float32), "step": np.zeros(1, np.int32)}
+        own, alone = slim.MeanSynthesis(model, number), partial(model.synthesise, latents, number)
+        graphs = synthesis(codec, f"synthesis_{variant}", own, inputs, alone)
         rows[variant] = {
             "bytes": len(data),
             "decode": compare({OURS: partial(codec.decode, data), PEER: peer}, repeat),

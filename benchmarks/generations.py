@@ -75,13 +75,6 @@ def flow_parameters(step: float) -> dict[str, int | list[int]]:
     return {"d0": [z0] * 48, "step1": level, "step2": level, "skip": 0}
 
 
-def flow_of(file: Path) -> Flow:
-    model = Flow()
-    weights = load_file(file)
-    model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in weights.items()})
-    return model.eval().requires_grad_(False)
-
-
 def flow_step(model: Flow, step: float) -> Step:
     def once(x: torch.Tensor) -> tuple[float, torch.Tensor]:
         result = model.evaluate(x, (step, step, step))
@@ -108,7 +101,7 @@ def main() -> None:
     for name, (top, left) in CROPS.items():
         pixels = np.asarray(Image.open(options.kodak / f"{name}.png").convert("RGB"))
         crops.append(pixels[top : top + SIZE, left : left + SIZE])
-    flow = flow_of(options.weights / "flow.safetensors")
+    flow = Flow.of(load_file(options.weights / "flow.safetensors"))
     shallow = Shallow.of(load_file(options.weights / "shallow.safetensors"))
     result: dict[str, dict[str, object]] = {}
 

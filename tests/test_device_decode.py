@@ -204,6 +204,20 @@ def test_limits_of_symbols(codec: nicrt.Codec) -> None:
     assert list(symbol_limits(entries, codec.bundle.manifest.graphs).values()) == [(-127, 127), (-32768, 32767)]
 
 
+def test_ranges_that_exact_graphs_state_are_ranges() -> None:
+    """The next graph is exact for the sum of symbols and offsets in its stated range, not in a wider one or in any."""
+    manifest = nicrt.load("flow").bundle.manifest
+    program = manifest.variants["flow"].program
+    values = {p.name: [p.default] * (p.length or 1) for p in program.parameters}
+    entries = schedule(list(rounds(program, values, (64, 64))), encoding=False, show=True)
+    assert (-32768, 32767) in symbol_limits(entries, manifest.graphs).values()
+    stated = manifest.graphs["plus_offset"].outputs["q"]
+    for range_ in ((-(1 << 20), 1 << 20), None):
+        stated.range = range_
+        with pytest.raises(nicrt.UnsupportedError, match="only the CPU checks"):
+            symbol_limits(entries, manifest.graphs)
+
+
 def bt709(rgb: Array) -> tuple[Array, Array]:
     """Y [h, w] and CbCr [ceil(h / 2), ceil(w / 2), 2] in limited range, as floats; chroma of 2x2 means, the edges
     repeated.

@@ -325,31 +325,44 @@ class Layout:
 
 def symbol_limits(entries: Sequence[Scheduled], graphs: Mapping[str, Graph]) -> dict[int, tuple[int, int]]:
     """Which symbols each entropy step (by its place among the entries) may give: what the exact graphs that read them
-    are exact for. Raises UnsupportedError where an exact graph reads another graph's output that may leave its range.
+    are exact for. Raises UnsupportedError where an exact graph reads another graph's output that may leave its range:
+    any that is not of an exact graph which states a range for it, or of bytes.
     """
     limits: dict[int, tuple[int, int]] = {}
-    writer: dict[str, tuple[int, str | None]] = {}  # tensor → entry, dtype if a graph wrote it
+    coded: dict[str, int] = {}  # tensor → entry of the stream that it comes from
+    made: dict[str, tuple[float, float]] = {}  # tensor of a graph → range
     for number, entry in enumerate(entries):
         step = entry.step
         if isinstance(step, Entropy):
-            writer[step.out] = number, None
+            made.pop(step.out, None)
+            coded[step.out] = number
             limits[number] = SYMBOLS
             continue
         graph = graphs[step.graph]
         for port, source in step.inputs.items():
             bounds = graph.inputs[port].range
-            if not graph.exact or bounds is None or source not in writer:
+            if not graph.exact or bounds is None:
                 continue
-            where, dtype = writer[source]
-            if dtype is None:
+            if source in coded:
+                where = coded[source]
                 limits[where] = max(limits[where][0], bounds[0]), min(limits[where][1], bounds[1])
-            elif dtype != "uint8" or bounds[0] > 0 or bounds[1] < 255:
+            elif source in made and (bounds[0] > made[source][0] or bounds[1] < made[source][1]):
                 raise UnsupportedError(
                     f"graph {step.graph!r} is exact for {source!r} in {bounds[0]}..{bounds[1]}, which another graph "
                     "makes: only the CPU checks that"
                 )
-        writer.update((name, (number, graph.outputs[port].dtype)) for port, name in step.outputs.items())
+        for port, name in step.outputs.items():
+            coded.pop(name, None)
+            made[name] = _range_of(graph, port)
     return limits
+
+
+def _range_of(graph: Graph, output: str) -> tuple[float, float]:
+    """What an output of a graph keeps to."""
+    port = graph.outputs[output]
+    if port.dtype == "uint8":
+        return 0, 255
+    return port.range if graph.exact and port.range is not None else (-math.inf, math.inf)
 
 
 def _values(parameters: Parameters, name: str, item: int | None) -> list[int]:

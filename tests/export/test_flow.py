@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,19 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
 import nicrt  # noqa: E402
-from conftest import ROOT, SHARED  # noqa: E402
+from conftest import ROOT  # noqa: E402
 from nicrt.export import flow  # noqa: E402
-from nicrt.export.bundle import _graph  # noqa: E402
+from nicrt.export.bundle import _graph, write_bundle  # noqa: E402
 from nicrt.export.exact import NOT_CODED  # noqa: E402
+from nicrt.export.lattice import Lattice  # noqa: E402
 from nicrt.export.layers import step_size  # noqa: E402
-from nicrt.export.models.entropy import SCALE_COUNT  # noqa: E402
+from nicrt.export.models import flow as models_flow  # noqa: E402
+from nicrt.export.models.entropy import DZ_DEFAULT, SCALE_COUNT  # noqa: E402
 from nicrt.export.models.flow import Flow  # noqa: E402
+from nicrt.export.recipes import flow as recipe  # noqa: E402
 from nicrt.export.tables import ESCAPE_BITS, TOTAL, Table  # noqa: E402
 from nicrt.export.transmitted import scale_tables, skip_of, spread_reference  # noqa: E402
+from nicrt.runtime.manifest import Port, QualityPoint  # noqa: E402
 
 SIZE = 128
 PLAIN: dict[str, int | list[int]] = {"d0": [16] * 48, "step1": 0, "step2": 0, "skip": 0}
@@ -30,16 +35,10 @@ Symbols = list[np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def model() -> Flow:
+def model(shipped_weights: Callable[[str], Path]) -> Flow:
     from safetensors.torch import load_file
 
-    path = SHARED / "weights" / "flow.safetensors"
-    if not path.is_file():
-        pytest.skip("needs the trained weights in ../shared")
-    model = Flow()
-    weights = load_file(path)
-    model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in weights.items()})
-    return model.eval().requires_grad_(False)
+    return Flow.of(load_file(shipped_weights("flow")))
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +68,19 @@ def _steps(parameters: dict[str, int | list[int]]) -> tuple[torch.Tensor, torch.
     return first, step_size(torch.tensor(parameters["step1"])), step_size(torch.tensor(parameters["step2"]))
 
 
+def _first(model: Flow, symbols: Symbols, parameters: dict[str, int | list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """z0 in steps, int32 [1, 48, h, w], and the table indices of its symbols, from the integer reference."""
+    z, y0 = symbols[:2]
+    given = {name: np.atleast_1d(parameters[key]) for name, key in (("d", "d0"), ("skip", "skip"))}
+    found = Lattice.of(model.side, flow._steps0()).reference({"z": z[None], **given, "dz": np.array([DZ_DEFAULT])})
+    return y0 + found["offset"], found["index"]
+
+
 def _pictures(model: Flow, symbols: Symbols, parameters: dict[str, int | list[int]]) -> list[np.ndarray]:
     """PyTorch's picture of each stage, given the file's symbols."""
     s0, s1, s2 = _steps(parameters)
-    y0, _, y1, _, ya, yb = (torch.from_numpy(tensor)[None].float() for tensor in symbols)
-    h1 = model.join(y0 * s0, 2)
+    y1, _, ya, yb = (torch.from_numpy(tensor)[None].float() for tensor in symbols[3:])
+    h1 = model.join(torch.from_numpy(_first(model, symbols, parameters)[0]) * s0, 2)
     mean1 = model.conditional(h1, 1)[0]
     pictures = []
     for first, halves in ((torch.zeros_like(y1), []), (y1, []), (y1, [ya]), (y1, [ya, yb])):
@@ -83,22 +90,22 @@ def _pictures(model: Flow, symbols: Symbols, parameters: dict[str, int | list[in
     return pictures
 
 
-def test_the_shipped_graphs_are_the_export_of_the_weights(model: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "Z0_STEPS", 1)
+def test_the_shipped_graphs_are_the_export_of_the_weights(model: Flow) -> None:
     source = flow.source(model.state_dict())
     for graph in source.graphs:
-        if graph.name in ("level2", "activity0", "spread2"):
+        if graph.name in ("level2", "hyper0", "activity0", "spread2"):
             data, _ = _graph(graph, source.unit)
             assert data == (ROOT / "engines" / "flow" / "graphs" / f"{graph.name}.onnx").read_bytes()
 
 
-def test_indices_are_the_integer_reference(bundle: nicrt.Codec, crop: np.ndarray) -> None:
+def test_indices_are_the_integer_reference(bundle: nicrt.Codec, model: Flow, crop: np.ndarray) -> None:
     """The coder zeroes exactly what the reference's indices leave out, and the halves of z2 do not overlap."""
     symbols = bundle.symbols(bundle.encode(crop, parameters=SKIPPING))
-    _, t1, y1, t2, ya, yb = symbols
+    _, y0, t1, y1, t2, ya, yb = symbols
+    x0 = _first(model, symbols, SKIPPING)[1]
     (x1,) = spread_reference(flow.LAYOUT1, t1[None], 8)
     xa, xb = spread_reference(flow.LAYOUT2, t2[None], 8)
-    for y, x in ((y1, x1), (ya, xa), (yb, xb)):
+    for y, x in ((y0, x0), (y1, x1), (ya, xa), (yb, xb)):
         assert not y[x[0] == NOT_CODED].any() and y[x[0] != NOT_CODED].any()
         assert x[x != NOT_CODED].min() >= 8 and x[x != NOT_CODED].max() < SCALE_COUNT
     assert ((xa == NOT_CODED) | (xb == NOT_CODED)).all()
@@ -117,10 +124,13 @@ def test_the_threshold_is_on_the_probability_of_zero() -> None:
 def test_symbols_are_those_of_torch(
     bundle: nicrt.Codec, model: Flow, crop: np.ndarray, parameters: dict[str, int | list[int]]
 ) -> None:
-    file = bundle.encode(crop, parameters={**parameters, "skip": 0})
-    y0, _, y1, _, ya, yb = bundle.symbols(file)
+    parameters = {**parameters, "skip": 0}
+    found = bundle.symbols(bundle.encode(crop, parameters=parameters))
+    z, _, _, y1, _, ya, yb = found
     s0, s1, s2 = _steps(parameters)
     z0, z1, z2 = model.analyse(_tensor(crop))
+    assert np.mean(z != torch.round(model.side.analyse(z0, s0))[0].numpy()) < 1e-3
+    (y0,), _ = _first(model, found, parameters)
     h1 = model.join(torch.from_numpy(y0)[None] * s0, 2)
     mean1 = model.conditional(h1, 1)[0]
     h0 = model.join(torch.cat([h1, torch.from_numpy(y1)[None] * s1 + mean1], 1), 1)
@@ -162,10 +172,12 @@ def test_files_keep_the_budget_and_cost_what_torch_says(bundle: nicrt.Codec, mod
     """Coded with transmitted classes, at most 3% above PyTorch's own scales, which are functions of floats."""
     file = bundle.encode(crop, parameters=PLAIN)
     facts = nicrt.info(file)
-    _, t1, y1, t2, ya, yb = bundle.symbols(file)
+    found = bundle.symbols(file)
+    _, y0, t1, y1, t2, ya, yb = found
     tables = scale_tables()
     (x1,), (xa, xb) = spread_reference(flow.LAYOUT1, t1[None], 0), spread_reference(flow.LAYOUT2, t2[None], 0)
     for sizes, pairs in (
+        (facts.stream_bytes[0][1:], [(y0, _first(model, found, PLAIN)[1])]),
         (facts.stream_bytes[1][1:], [(y1, x1)]),
         (facts.stream_bytes[2][1:], [(ya, xa)]),
         (facts.stream_bytes[3], [(yb, xb)]),
@@ -214,6 +226,29 @@ def test_re_encoding_with_the_same_steps_hardly_drifts(bundle: nicrt.Codec, crop
         file = bundle.encode(bundle.decode(file), like=file)
     assert nicrt.info(file).parameters[0] == PLAIN["d0"]
     assert abs(_psnr(bundle.decode(file), original) - first) < 0.1
+
+
+def test_a_factorised_prior_is_coded_by_channel(
+    crop: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the paper: z0 by tables of each channel and step. An untrained flow of few couplings and steps."""
+    for module in (models_flow, recipe):
+        monkeypatch.setattr(module, "COUPLINGS", 1)
+    monkeypatch.setattr(flow, "Z0_STEPS", 3)
+    monkeypatch.setattr(flow, "UNIT_STEP", 2)
+    monkeypatch.setattr(flow, "_quality", lambda number, *_, **__: QualityPoint(number, "flow", {"d0": [2] * 48}))
+    monkeypatch.setattr(flow, "_D0", Port("int32", [48], (0, 2)))
+    static = Flow().requires_grad_(False).eval()
+    recipe.start(static)
+    write_bundle(flow.source(static.state_dict()), tmp_path / "static")
+    codec = nicrt.load(tmp_path / "static", threads=1)
+    data = codec.encode(crop, parameters={"skip": 0})
+    (y0, *_), facts = codec.symbols(data), nicrt.info(data)
+    z0 = static.analyse(_tensor(crop))[0]
+    assert np.count_nonzero(y0 != torch.round(z0)[0].numpy()) <= 1e-4 * y0.size
+    ideal = float(static.prior.bits(torch.from_numpy(y0)[None]).sum())
+    assert facts.stream_bytes[0][0] <= ideal / 8 * 1.005 + 12  # 12 bits hold untrained, flat distributions less well
+    assert _psnr(codec.decode(data), crop) > 40
 
 
 def test_a_fresh_process_decodes_the_same_symbols(bundle: nicrt.Codec, crop: np.ndarray, tmp_path: Path) -> None:
