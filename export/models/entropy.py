@@ -226,7 +226,8 @@ class HyperSynthesis(nn.Module):
         return cast(nn.Conv2d, self.layers[-1])
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """float32 [1, channels, h, w] → mean and continuous index, float32 [1, latents, 4h, 4w] each."""
+        """float32 [1, channels, h, w] → mean and continuous index, float32 [1, latents, s h, s w] each; s is 2 to the
+        number of hidden layers."""
         for layer in self.hidden:
             z = layer(z).clamp(0, self.CAP)
         mean, raw = self.last(z).chunk(2, 1)
