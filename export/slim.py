@@ -165,10 +165,18 @@ def _scaled(norm: GDN, factor: float) -> GDN:
 
 
 class Split(nn.Module):
-    """Symbols or table indices [n, 192, h, w] → the groups of channels."""
+    """Symbols int32 [n, 192, h, w] → the groups of channels."""
 
     def forward(self, y: Tensor) -> tuple[Tensor, ...]:
         return tuple(y[:, first:end] for first, end in GROUPS)
+
+
+class SplitIndices(Split):
+    """Table indices uint8 [n, 192, h, w] → the groups of channels. TensorRT cuts no bytes."""
+
+    def forward(self, index: Tensor) -> tuple[Tensor, ...]:
+        groups = super().forward(index.float())
+        return tuple(group.to(torch.uint8) for group in groups)
 
 
 class Fill(nn.Module):
@@ -279,7 +287,7 @@ def _split_indices(form: Form) -> GraphSource:
 
     digest = hashlib.sha256(f"nicrt split {GROUPS}\n".encode()).hexdigest()
     inputs = {"index": form.latents("uint8", WIDTHS[-1], (0, NOT_CODED))}
-    return GraphSource("split_indices", Split(), inputs, outputs, digest, reference=reference)
+    return GraphSource("split_indices", SplitIndices(), inputs, outputs, digest, reference=reference)
 
 
 def _tables(model: Slim) -> dict[str, TableSet]:
