@@ -59,7 +59,7 @@ def reference(
     the network has no means)."""
     eighths, means = sums(network, z, dz)
     coded = index_of(eighths, step, skip)
-    return coded, None if network.mean is None or means is None else scaled_sums(network.mean, means)[None]
+    return coded, None if means is None else scaled_sums(network.mean, means)[None]
 
 
 def sums(network: ExactNetwork, z: npt.NDArray[np.int32], dz: int) -> tuple[Integers, Integers | None]:

@@ -146,7 +146,7 @@ class Analyse(nn.Module):
 
     def forward(self, x: Tensor, d0: Tensor) -> tuple[Tensor, ...]:
         z0, v1, v2 = self.latents(x)
-        return torch.round(z0 / z0_steps(d0)).clamp(*SYMBOLS).to(torch.int32), v1, v2
+        return _in_steps(z0, z0_steps(d0)), v1, v2
 
 
 class SideAnalyse(Analyse):
@@ -159,8 +159,12 @@ class SideAnalyse(Analyse):
     def forward(self, x: Tensor, d0: Tensor, dz: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         z0, v1, v2 = self.latents(x)
         step = z0_steps(d0)
-        places = torch.round(z0 / step).clamp(*SYMBOLS).to(torch.int32)
-        return places, v1, v2, self.quantise(self.side.analyse(z0, step), dz)
+        return _in_steps(z0, step), v1, v2, self.quantise(self.side.analyse(z0, step), dz)
+
+
+def _in_steps(z0: Tensor, step: Tensor) -> Tensor:
+    """Rounded, int32."""
+    return torch.round(z0 / step).clamp(*SYMBOLS).to(torch.int32)
 
 
 def _after_gathering(orders: Tensor) -> Tensor:

@@ -63,6 +63,12 @@ class _SideRecipe(Recipe):
         return {name: torch.cat([some[name] for some in drawn]) for name in drawn[0]}
 
 
+def _rates(bits: Tensor, side_bits: Tensor) -> tuple[Tensor, Tensor]:
+    """Bits of latents [b, c, h, w] and of side information [b] of crops → bpp of both, and of the latter [b]."""
+    side_bpp = side_bits / CROP**2
+    return bits.sum((1, 2, 3)) / CROP**2 + side_bpp, side_bpp
+
+
 class SlimSideRecipe(_SideRecipe):
     """Side information for each width."""
 
@@ -83,9 +89,7 @@ class SlimSideRecipe(_SideRecipe):
     def loss(self, batch: Batch, phase: int) -> tuple[Tensor, Log]:
         losses, log = [], {}
         for number, width in enumerate(WIDTHS):
-            _, bits, side_bits = self.slim.cost(batch[f"w{width}"], number, batch["step"])
-            side_bpp = side_bits / CROP**2
-            bpp = bits.sum((1, 2, 3)) / CROP**2 + side_bpp
+            bpp, side_bpp = _rates(*self.slim.cost(batch[f"w{width}"], number, batch["step"])[1:])
             losses.append(balanced(bpp, LAMBDAS[number]).mean())
             log |= {f"bpp w{width}": bpp, f"side w{width}": side_bpp}
         return torch.stack(losses).sum(), log
@@ -111,7 +115,5 @@ class FlowSideRecipe(_SideRecipe):
     def loss(self, batch: Batch, phase: int) -> tuple[Tensor, Log]:
         """Rates at coarse steps are lower, and count more."""
         z0, step = batch["z0"], batch["step"]
-        _, bits, side_bits = self.flow.side.cost(z0, step, integers=True)
-        side_bpp = side_bits / CROP**2
-        bpp = bits.sum((1, 2, 3)) / CROP**2 + side_bpp
+        bpp, side_bpp = _rates(*self.flow.side.cost(z0, step, integers=True)[1:])
         return (bpp * step.mean((1, 2, 3)).sqrt()).mean(), {"bpp": bpp, "side": side_bpp}
