@@ -37,5 +37,5 @@ target_compile_definitions(nicrt_cuda PUBLIC NICRT_DEVICE_CUDA)
 target_include_directories(nicrt_cuda PRIVATE src)
 target_link_libraries(nicrt_cuda PUBLIC nicrt PRIVATE CUDA::cudart_static)
 target_compile_options(nicrt_cuda PRIVATE
-    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra>
+    "$<$<COMPILE_LANGUAGE:CXX>:${NICRT_WARNINGS}>"
     $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>)

@@ -3,10 +3,7 @@
 #include "cpu.hpp"
 
 #ifdef NICRT_X86
-// GCC 12 takes the undefined registers inside its own intrinsics for uninitialised variables.
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#include <immintrin.h>
+#include "simd.hpp"
 #endif
 
 namespace nicrt {
@@ -61,8 +58,8 @@ std::size_t scatter_portable(const std::uint8_t* index, Rows rows, unsigned tabl
 constexpr CompactKernels kPortable{ids_portable, gather_portable, scatter_portable};
 
 #ifdef NICRT_X86
-#define NICRT_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi2,popcnt")))
-#define NICRT_STEP NICRT_TARGET __attribute__((always_inline))
+#define NICRT_COMPACT NICRT_TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi2,popcnt")
+#define NICRT_STEP NICRT_COMPACT NICRT_INLINED
 
 // The compressing and expanding instructions are used between registers: their forms with a memory operand
 // are microcoded on some processors. Whole registers are stored instead, into the slack. Places go by 32,
@@ -70,25 +67,25 @@ constexpr CompactKernels kPortable{ids_portable, gather_portable, scatter_portab
 
 constexpr __mmask32 kAll = ~__mmask32{0};
 
-NICRT_TARGET inline std::size_t popcount(__mmask32 mask) {
+NICRT_COMPACT inline std::size_t popcount(__mmask32 mask) {
     return static_cast<std::size_t>(_mm_popcnt_u32(mask));
 }
 
-NICRT_TARGET inline __m256i every_byte(unsigned value) { return _mm256_set1_epi8(static_cast<char>(value)); }
+NICRT_COMPACT inline __m256i every_byte(unsigned value) { return _mm256_set1_epi8(static_cast<char>(value)); }
 
-NICRT_TARGET inline __m256i load_index(const std::uint8_t* index, __mmask32 valid) {
+NICRT_COMPACT inline __m256i load_index(const std::uint8_t* index, __mmask32 valid) {
     return valid == kAll ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index))
                          : _mm256_maskz_loadu_epi8(valid, index);
 }
 
-NICRT_TARGET inline void store_symbols(std::int32_t* symbols, __m512i value, __mmask16 valid) {
+NICRT_COMPACT inline void store_symbols(std::int32_t* symbols, __m512i value, __mmask16 valid) {
     if (valid == 0xFFFF) _mm512_storeu_si512(symbols, value);
     else _mm512_mask_storeu_epi32(symbols, valid, value);
 }
 
 /// step(i, valid) for blocks of 32 places, the last one of each row cut.
 template <class Step>
-NICRT_TARGET inline void for_each_block(Rows rows, Step step) {
+NICRT_COMPACT inline void for_each_block(Rows rows, Step step) {
     const __mmask32 rest = (__mmask32{1} << rows.length % 32) - 1;
     for (std::size_t row = 0; row < rows.count; ++row) {
         std::size_t i = row * rows.stride;
@@ -98,11 +95,11 @@ NICRT_TARGET inline void for_each_block(Rows rows, Step step) {
     }
 }
 
-NICRT_TARGET inline void put_ids(std::uint8_t* ids, __mmask32 coded, __m256i index) {
+NICRT_COMPACT inline void put_ids(std::uint8_t* ids, __mmask32 coded, __m256i index) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(ids), _mm256_maskz_compress_epi8(coded, index));
 }
 
-NICRT_TARGET std::size_t ids_avx512(const std::uint8_t* index, Rows rows, unsigned tables,
+NICRT_COMPACT std::size_t ids_avx512(const std::uint8_t* index, Rows rows, unsigned tables,
                                     std::uint8_t* ids) {
     const __m256i last_table = every_byte(tables - 1);
     std::size_t n = 0;
@@ -116,7 +113,7 @@ NICRT_TARGET std::size_t ids_avx512(const std::uint8_t* index, Rows rows, unsign
 }
 
 /// 16 symbols as 16 bit, with the places that are not coded set to 0 in memory.
-NICRT_TARGET inline __m256i take_symbols(std::int32_t* symbols, __mmask16 valid, __mmask16 coded,
+NICRT_COMPACT inline __m256i take_symbols(std::int32_t* symbols, __mmask16 valid, __mmask16 coded,
                                          __mmask16& outside) {
     const __m512i wide = _mm512_maskz_loadu_epi32(coded, symbols);
     store_symbols(symbols, wide, valid);
@@ -125,7 +122,7 @@ NICRT_TARGET inline __m256i take_symbols(std::int32_t* symbols, __mmask16 valid,
     return narrow;
 }
 
-NICRT_TARGET std::size_t gather_avx512(const std::uint8_t* index, std::int32_t* symbols, Rows rows,
+NICRT_COMPACT std::size_t gather_avx512(const std::uint8_t* index, std::int32_t* symbols, Rows rows,
                                        unsigned tables, std::uint8_t* ids, std::int16_t* coded_symbols,
                                        bool& fits) {
     const __m256i last_table = every_byte(tables - 1);
@@ -148,7 +145,7 @@ NICRT_TARGET std::size_t gather_avx512(const std::uint8_t* index, std::int32_t* 
     return n;
 }
 
-NICRT_TARGET std::size_t scatter_avx512(const std::uint8_t* index, Rows rows, unsigned tables,
+NICRT_COMPACT std::size_t scatter_avx512(const std::uint8_t* index, Rows rows, unsigned tables,
                                         const std::int16_t* coded_symbols, std::int32_t* symbols) {
     const __m256i last_table = every_byte(tables - 1);
     std::size_t n = 0;

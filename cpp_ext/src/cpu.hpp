@@ -1,10 +1,7 @@
 // What the processor offers, asked once. The environment variable NICRT_ISA (scalar, avx2) takes the rest away.
 #pragma once
 
-// The x86 paths use GCC's and Clang's target attributes; every other build has the portable ones only.
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#define NICRT_X86 1
-#endif
+#include "compiler.hpp"
 
 namespace nicrt {
 

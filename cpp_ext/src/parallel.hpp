@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "compiler.hpp"
 #include "nicrt/status.hpp"
 
 namespace nicrt {
@@ -55,7 +56,7 @@ Status parallel_for(std::size_t count, unsigned threads, const Work& work) {
 
     const std::size_t helpers = std::min<std::size_t>(threads, count);
     std::vector<std::thread> workers;
-    try {
+    if constexpr (kThreads) try {
         for (std::size_t i = 1; i < helpers; ++i) workers.emplace_back(run);
     } catch (const std::exception&) {
         // No memory or no more threads: those that started and this one do all of the work.

@@ -5,15 +5,10 @@
 
 #include "bytes.hpp"
 #include "codebook_impl.hpp"
+#include "compiler.hpp"
 #include "rans_decode.hpp"
 
 namespace nicrt {
-
-#if defined(__GNUC__) || defined(__clang__)
-#define NICRT_INLINE inline __attribute__((always_inline))
-#else
-#define NICRT_INLINE inline
-#endif
 
 inline constexpr std::uint32_t kSlotMask = kProbabilityTotal - 1;
 
@@ -22,10 +17,10 @@ struct LookupPath {
     const std::uint32_t* entries;
     explicit LookupPath(const DecodeTables& tables) : entries(tables.lookup) {}
 
-    [[nodiscard]] NICRT_INLINE std::uint32_t entry(std::uint32_t table, std::uint32_t slot) const {
+    [[nodiscard]] NICRT_ALWAYS_INLINE std::uint32_t entry(std::uint32_t table, std::uint32_t slot) const {
         return entries[table << kProbabilityBits | slot];
     }
-    [[nodiscard]] NICRT_INLINE std::uint32_t offset(std::uint32_t entry, std::uint32_t) const {
+    [[nodiscard]] NICRT_ALWAYS_INLINE std::uint32_t offset(std::uint32_t entry, std::uint32_t) const {
         return entry >> 8 & kSlotMask;
     }
 };
@@ -35,21 +30,21 @@ struct SearchPath {
     const std::uint32_t* rows;
     explicit SearchPath(const DecodeTables& tables) : buckets(tables.buckets), rows(tables.rows) {}
 
-    [[nodiscard]] NICRT_INLINE std::uint32_t entry(std::uint32_t table, std::uint32_t slot) const {
+    [[nodiscard]] NICRT_ALWAYS_INLINE std::uint32_t entry(std::uint32_t table, std::uint32_t slot) const {
         const Bucket bucket = buckets[table << kBucketBits | slot / kBucketSlots];
         const std::uint32_t found = slot >= (bucket.second >> 8 & kSlotMask) ? bucket.second : bucket.first;
         if (found >= 1u << 20) [[likely]]
             return found;
         return rows[found * kBucketSlots + slot % kBucketSlots];
     }
-    [[nodiscard]] NICRT_INLINE std::uint32_t offset(std::uint32_t entry, std::uint32_t slot) const {
+    [[nodiscard]] NICRT_ALWAYS_INLINE std::uint32_t offset(std::uint32_t entry, std::uint32_t slot) const {
         return slot - (entry >> 8 & kSlotMask);
     }
 };
 
 /// One symbol of one lane. Whether a word is taken is as good as random, so it must not become a branch.
 template <class Path>
-NICRT_INLINE std::int16_t decode_symbol(const Path& path, std::uint32_t table, std::uint32_t& state,
+NICRT_ALWAYS_INLINE std::int16_t decode_symbol(const Path& path, std::uint32_t table, std::uint32_t& state,
                                         const std::uint8_t*& next) {
     const std::uint32_t slot = state & kSlotMask;
     const std::uint32_t entry = path.entry(table, slot);
@@ -62,7 +57,7 @@ NICRT_INLINE std::int16_t decode_symbol(const Path& path, std::uint32_t table, s
 }
 
 template <class Path, unsigned kLanes>
-NICRT_INLINE std::size_t decode_lanes(const DecodeTables& tables, const std::uint8_t* table_ids,
+NICRT_ALWAYS_INLINE std::size_t decode_lanes(const DecodeTables& tables, const std::uint8_t* table_ids,
                                       std::size_t rounds, std::int16_t* quotients, LaneStates& lanes) {
     const Path path(tables);
     std::uint32_t state[kLanes];

@@ -7,6 +7,7 @@
 
 #include "bytes.hpp"
 #include "codebook_impl.hpp"
+#include "compiler.hpp"
 #include "marks.hpp"
 #include "nicrt/crc32c.hpp"
 #include "rans_decode.hpp"
@@ -181,12 +182,9 @@ DecodePath choose_path(const Codebook::Impl& book, std::size_t n) {
 /// With cold caches a table entry is a miss of some 100 ns that all lanes of a round wait for, and there are
 /// thousands; asked for in one go, the buckets of 64 tables come in 5 microseconds, too long for a stream of
 /// few symbols.
-void prefetch_buckets([[maybe_unused]] const std::vector<Bucket>& buckets, [[maybe_unused]] std::size_t n) {
-#if defined(__GNUC__) || defined(__clang__)
+void prefetch_buckets(const std::vector<Bucket>& buckets, std::size_t n) {
     if (n < 2 * buckets.size()) return;
-    for (std::size_t i = 0; i < buckets.size(); i += 64 / sizeof(Bucket))
-        __builtin_prefetch(&buckets[i], 0, 2);
-#endif
+    for (std::size_t i = 0; i < buckets.size(); i += 64 / sizeof(Bucket)) prefetch(&buckets[i]);
 }
 
 DecodeTables prepare_tables(const Codebook::Impl& book, DecodePath path, std::size_t n) {

@@ -10,12 +10,12 @@
 
 #include <immintrin.h>
 
+#include "compiler.hpp"
+
 // What cpu().avx2 and cpu().avx512 promise. Whatever an inline function calls must not ask for more than it
 // does.
-#define NICRT_AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt")))
-#define NICRT_AVX512                                                                      \
-    __attribute__((                                                                       \
-        target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx2,bmi,bmi2," \
-               "popcnt")))
-#define NICRT_AVX2_INLINE NICRT_AVX2 __attribute__((always_inline)) inline
-#define NICRT_AVX512_INLINE NICRT_AVX512 __attribute__((always_inline)) inline
+#define NICRT_AVX2 NICRT_TARGET("avx2,bmi,bmi2,popcnt")
+#define NICRT_AVX512 \
+    NICRT_TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,avx2,bmi,bmi2,popcnt")
+#define NICRT_AVX2_INLINE NICRT_AVX2 NICRT_ALWAYS_INLINE
+#define NICRT_AVX512_INLINE NICRT_AVX512 NICRT_ALWAYS_INLINE

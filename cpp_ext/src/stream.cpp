@@ -1,10 +1,12 @@
 #include "nicrt/stream.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <string>
 
 #include "compact.hpp"
+#include "compiler.hpp"
 #include "nicrt/segment.hpp"
 #include "parallel.hpp"
 #include "tile.hpp"
@@ -14,7 +16,8 @@ namespace {
 
 using std::to_string;
 
-constexpr std::uint64_t kMaxPlaces = std::uint64_t{1} << 40;  // far from any overflow below
+/// Far from any overflow below: a place takes at most 7 bytes, its symbol, coded symbol and table id.
+constexpr std::uint64_t kMaxPlaces = std::min<std::uint64_t>(std::uint64_t{1} << 40, PTRDIFF_MAX / 8);
 constexpr std::uint64_t kMaxTiles = 1u << 20;
 
 // Fewer coded symbols take about as long as it takes to start a thread.
@@ -26,7 +29,7 @@ Status check_arguments(TensorShape shape, StreamOptions options) {
     if (shape.channels == 0 || shape.height == 0 || shape.width == 0)
         return invalid_argument("a tensor of symbols without places");
     if (std::uint64_t{shape.height} * shape.width > kMaxPlaces / shape.channels)
-        return invalid_argument("a tensor of symbols with more than 2^40 places");
+        return invalid_argument("a tensor of symbols with more than " + to_string(kMaxPlaces) + " places");
     if (options.threads < 1 || options.threads > kMaxThreads)
         return invalid_argument(to_string(options.threads) + " threads; 1 to " + to_string(kMaxThreads) +
                                 " are possible");
@@ -67,8 +70,8 @@ public:
         : codebook_(codebook), symbols_per_lane_(symbols_per_lane) {}
 
     Status tile(const TilePlaces& places, std::int32_t* symbols, unsigned threads, EncodedTile& out) const {
-        const auto ids = std::make_unique_for_overwrite<std::uint8_t[]>(places.count() + kCompactSlack);
-        const auto coded = std::make_unique_for_overwrite<std::int16_t[]>(places.count() + kCompactSlack);
+        const auto ids = uninitialised<std::uint8_t>(places.count() + kCompactSlack);
+        const auto coded = uninitialised<std::int16_t>(places.count() + kCompactSlack);
         bool fits = true;
         const std::size_t n = places.gather(symbols, ids.get(), coded.get(), fits);
         if (!fits) return invalid_argument("a symbol outside -32768 .. 32767");
@@ -126,14 +129,14 @@ public:
 
     Status tile(const TilePlaces& places, const Tile& directory, unsigned threads,
                 std::int32_t* symbols) const {
-        const auto ids = std::make_unique_for_overwrite<std::uint8_t[]>(places.count() + kCompactSlack);
+        const auto ids = uninitialised<std::uint8_t>(places.count() + kCompactSlack);
         const std::size_t n = places.ids(ids.get());
         const std::size_t segments = directory.segments.size();
         if ((segments == 0) != (n == 0) || segments > n)
             return corrupt("a tile with " + to_string(segments) + " segments for " + to_string(n) +
                            " coded symbols");
 
-        const auto coded = std::make_unique_for_overwrite<std::int16_t[]>(n + kCompactSlack);
+        const auto coded = uninitialised<std::int16_t>(n + kCompactSlack);
         NICRT_RETURN_IF_ERROR(
             parallel_for(segments, n > kDecodeWorthThreads ? threads : 1, [&](std::size_t i) -> Status {
                 const Segment& segment = directory.segments[i];

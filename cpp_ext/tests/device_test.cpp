@@ -89,7 +89,7 @@ class Rig {
 public:
     Rig(const QueuePtr& queue, const Codebook& codebook, const Picture& like, std::uint32_t pictures,
         std::uint32_t tile, std::size_t max_bytes, std::size_t max_segments, std::uint32_t padding)
-        : shape_(like.shape), pictures_(pictures), padding_(padding), symbols(pictures * shape_.places()) {
+        : shape_(like.shape), padding_(padding), symbols(pictures * shape_.places()) {
         device::DecoderShape shape;
         shape.pictures = pictures;
         shape.tensor = shape_;
@@ -128,7 +128,7 @@ private:
     [[nodiscard]] std::uint32_t columns() const { return shape_.width + 2 * padding_; }
 
     TensorShape shape_;
-    std::uint32_t pictures_, padding_;
+    std::uint32_t padding_;
     std::vector<std::uint8_t> index_;
 
 public:

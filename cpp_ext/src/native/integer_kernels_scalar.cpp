@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "../compiler.hpp"
+
 #define NICRT_TILE_TARGET
 
 namespace nicrt::native {

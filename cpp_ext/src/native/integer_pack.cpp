@@ -30,7 +30,7 @@ bool valid(const Axis& axis) {
 Status check_layer(const IntegerLayer& layer, std::uint32_t in) {
     const bool fits = layer.in == in && layer.out >= 1 && layer.out <= max_channels && valid(layer.y) &&
                       valid(layer.x) &&
-                      layer.weights.size() == std::size_t{layer.in} * layer.out * layer.y.kernel * layer.x.kernel;
+                      layer.weights.size() == std::uint64_t{layer.in} * layer.out * layer.y.kernel * layer.x.kernel;
     return fits ? Status() : invalid_argument("a layer that does not fit");
 }
 

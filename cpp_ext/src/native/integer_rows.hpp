@@ -5,11 +5,11 @@
 
 /// The nearest integer, ties to even, of a value within -2^21 .. 2^21: adding 1.5 * 2^23 leaves no bits behind
 /// the point.
-NICRT_TILE_TARGET __attribute__((always_inline)) inline std::int32_t nearest(float value) {
-    return static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(value + 0x1.8p23F) - 0x4B400000U);
+NICRT_TILE_TARGET NICRT_ALWAYS_INLINE std::int32_t nearest(float value) {
+    return static_cast<std::int32_t>(bit_cast<std::uint32_t>(value + 0x1.8p23F) - 0x4B400000U);
 }
 
-NICRT_TILE_TARGET __attribute__((always_inline)) inline float within(float value, float low, float high) {
+NICRT_TILE_TARGET NICRT_ALWAYS_INLINE float within(float value, float low, float high) {
     value = value > low ? value : low;
     return value < high ? value : high;
 }
@@ -31,7 +31,7 @@ NICRT_TILE_TARGET void float_row(const std::int32_t* sums, std::int32_t bias, fl
     for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<float>(sums[i] + bias) * multiplier;
 }
 
-NICRT_TILE_TARGET __attribute__((always_inline)) inline std::uint8_t index_of(float value, const IndexRule& r,
+NICRT_TILE_TARGET NICRT_ALWAYS_INLINE std::uint8_t index_of(float value, const IndexRule& r,
                                                                                float skipped) {
     const float index = within(std::floor((value + r.add) * r.unit), r.low, r.high);
     return static_cast<std::uint8_t>(static_cast<std::int32_t>(index < r.skip ? skipped : index));

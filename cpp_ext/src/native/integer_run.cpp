@@ -2,6 +2,7 @@
 // the heads; integers have no order of summation, so nothing depends on how they share.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <string>
 
@@ -12,7 +13,8 @@ namespace nicrt::native {
 namespace {
 
 constexpr std::size_t max_side = std::size_t{1} << 24;
-constexpr std::size_t max_plane_bytes = std::size_t{1} << 33;
+/// Half of what can be addressed, at most 8 GiB.
+constexpr std::uint64_t max_plane_bytes = std::min<std::uint64_t>(std::uint64_t{1} << 33, PTRDIFF_MAX);
 constexpr std::int32_t max_bias = 1 << 30;
 constexpr float max_add = 0x1p20F;
 
@@ -238,7 +240,8 @@ Status check(const PackedNetwork& network, std::size_t height, std::size_t width
             if (bias < -max_bias || bias > max_bias) return invalid_argument("a bias out of range");
     }
     if (!std::all_of(outputs.begin(), outputs.end(), valid)) return invalid_argument("an index rule out of range");
-    const std::size_t rows = height * network.scale_y + 64, columns = width * network.scale_x + 64;
+    const std::uint64_t rows = std::uint64_t{height} * network.scale_y + 64;
+    const std::uint64_t columns = std::uint64_t{width} * network.scale_x + 64;
     std::size_t units = network.head_units;
     for (const PackedIntegerLayer& layer : network.hidden) units = std::max(units, layer.units);
     if (rows > max_plane_bytes / columns / (units * unit_bytes))

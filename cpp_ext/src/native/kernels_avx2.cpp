@@ -10,8 +10,8 @@
 #ifdef NICRT_X86
 #include "../simd.hpp"
 
-#define NICRT_TILE_TARGET __attribute__((target("avx2,fma")))
-#define NICRT_OP NICRT_TILE_TARGET __attribute__((always_inline)) static inline
+#define NICRT_TILE_TARGET NICRT_TARGET("avx2,fma")
+#define NICRT_OP NICRT_TILE_TARGET NICRT_ALWAYS_INLINE static
 
 namespace nicrt::native {
 namespace {

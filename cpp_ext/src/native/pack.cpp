@@ -1,10 +1,10 @@
 // Checks a chain and brings its weights into the order in which the kernels read them.
 #include <algorithm>
-#include <bit>
 #include <cstdlib>
 #include <string>
 #include <utility>
 
+#include "../compiler.hpp"
 #include "packed.hpp"
 
 namespace nicrt::native {
@@ -37,10 +37,10 @@ Status check(std::span<const Layer> layers) {
             return unsupported("channels beyond the native kernels' sizes");
         if (l > 0 && layer.in != layers[l - 1].out)
             return invalid_argument("layers that do not fit each other");
-        const std::size_t places = std::size_t{layer.in} * layer.out * layer.y.kernel * layer.x.kernel;
+        const std::uint64_t places = std::uint64_t{layer.in} * layer.out * layer.y.kernel * layer.x.kernel;
         if (layer.weights.size() != places || layer.bias.size() != layer.out)
             return invalid_argument("weights or bias of another size");
-        const std::size_t normed = layer.norm.beta.size();
+        const std::uint64_t normed = layer.norm.beta.size();
         if ((normed != 0 && normed != layer.in) || layer.norm.gamma.size() != normed * normed)
             return invalid_argument("a normalisation of another size");
         scale_y *= layer.y.stride;
@@ -79,13 +79,13 @@ Status place_taps(PackedLayer& layer) {
 }
 
 std::uint32_t bfloat16(float value) {
-    const auto bits = std::bit_cast<std::uint32_t>(value);
+    const auto bits = bit_cast<std::uint32_t>(value);
     return (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
 }
 
-float widened(std::uint32_t half) { return std::bit_cast<float>(half << 16); }
+float widened(std::uint32_t half) { return bit_cast<float>(half << 16); }
 
-float pair(float low, float high) { return std::bit_cast<float>(bfloat16(low) | bfloat16(high) << 16); }
+float pair(float low, float high) { return bit_cast<float>(bfloat16(low) | bfloat16(high) << 16); }
 
 /// Calls visit(panel, tap) for every block of outputs of every phase, in the order of the packed weights.
 template <class Visit>
@@ -137,7 +137,7 @@ void pack_weights(const Layer& layer, PackedLayer& packed) {
 /// Per latent, of a layer that has so many input places for each of them.
 double products(const Layer& layer, double places) {
     return places * layer.in *
-           (double{layer.out} * layer.y.kernel * layer.x.kernel + static_cast<double>(layer.norm.beta.size()));
+           (double(layer.out) * layer.y.kernel * layer.x.kernel + static_cast<double>(layer.norm.beta.size()));
 }
 
 std::vector<double> energies(const Layer& layer) {
@@ -152,7 +152,7 @@ std::vector<double> energies(const Layer& layer) {
 std::vector<double> gains(const Layer& layer) {
     std::vector<double> gain(std::size_t{layer.in} * layer.out);
     const std::uint32_t rows = layer.y.kernel, columns = layer.x.kernel;
-    const double phases = double{layer.y.stride} * layer.x.stride;
+    const double phases = double(layer.y.stride) * layer.x.stride;
     std::vector<double> sums(layer.y.stride * layer.x.stride);
     for (std::size_t i = 0; i < gain.size(); ++i) {
         const float* const weights = layer.weights.data() + i * rows * columns;
@@ -196,7 +196,7 @@ Status pack(std::span<const Layer> layers, const Kernels& kernels, Arithmetic ar
     double all = 0, scale = 1;
     for (const Layer& layer : layers) {
         all += products(layer, scale);
-        scale *= double{layer.y.stride} * layer.x.stride;
+        scale *= double(layer.y.stride) * layer.x.stride;
     }
     scale = 1;
     for (const Layer& layer : layers) {
@@ -221,7 +221,7 @@ Status pack(std::span<const Layer> layers, const Kernels& kernels, Arithmetic ar
             packed.gain = gains(layer);
             packed.norm.gamma.assign(layer.norm.gamma.begin(), layer.norm.gamma.end());
         }
-        scale *= double{layer.y.stride} * layer.x.stride;
+        scale *= double(layer.y.stride) * layer.x.stride;
         chain.scale_y *= layer.y.stride;
         chain.scale_x *= layer.x.stride;
     }

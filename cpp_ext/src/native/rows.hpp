@@ -34,22 +34,22 @@ NICRT_TILE_TARGET void root_row(const float* norm, std::size_t groups, float* va
 }
 
 /// The nearest bfloat16, in the upper half; ties to even.
-NICRT_TILE_TARGET __attribute__((always_inline)) inline std::uint32_t rounded(float value) {
-    const auto bits = std::bit_cast<std::uint32_t>(value);
+NICRT_TILE_TARGET NICRT_ALWAYS_INLINE std::uint32_t rounded(float value) {
+    const auto bits = bit_cast<std::uint32_t>(value);
     return (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000U;
 }
 
 NICRT_TILE_TARGET void pair_row(const float* low, const float* high, std::size_t count, float* pairs) {
     for (std::size_t i = 0; i < count; ++i)
-        pairs[i] = std::bit_cast<float>((rounded(low[i]) >> 16) | rounded(high[i]));
+        pairs[i] = bit_cast<float>((rounded(low[i]) >> 16) | rounded(high[i]));
 }
 
 NICRT_TILE_TARGET void rest_row(const float* value, std::size_t count, float* rest) {
-    for (std::size_t i = 0; i < count; ++i) rest[i] = value[i] - std::bit_cast<float>(rounded(value[i]));
+    for (std::size_t i = 0; i < count; ++i) rest[i] = value[i] - bit_cast<float>(rounded(value[i]));
 }
 
 /// A value that is not a number becomes `low`.
-NICRT_TILE_TARGET __attribute__((always_inline)) inline std::uint32_t clipped(float value, float low,
+NICRT_TILE_TARGET NICRT_ALWAYS_INLINE std::uint32_t clipped(float value, float low,
                                                                               float high) {
     value = value > low ? value : low;
     return static_cast<std::uint32_t>(static_cast<std::int32_t>(value < high ? value : high));

@@ -311,7 +311,7 @@ Status check(const PackedChain& chain, const Input& input, float low, float high
             fits && term.scale.size() == channels && (term.floats == nullptr) != (term.integers == nullptr);
     if (!fits) return invalid_argument("terms that do not fit the chain");
     for (const PackedLayer& layer : chain.layers)
-        if (2 * layer.units * layer.out_phases() * (input.width + 3 * lane_pad) > max_row_floats)
+        if (std::uint64_t{2} * layer.units * layer.out_phases() * (input.width + 3 * lane_pad) > max_row_floats)
             return {Code::limit, "the picture is too wide for the native kernels; decode it in tiles"};
     return {};
 }
