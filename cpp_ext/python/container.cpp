@@ -49,8 +49,8 @@ void py_check_segments(const PyFile& self, nb::handle data, std::optional<std::s
     without_gil([&] { return check_segments(*self.file, bytes.bytes(), stages.value_or(SIZE_MAX)); });
 }
 
-PyStream window(const PyStream& self, std::size_t grid_columns, std::size_t first_row, std::size_t first_column,
-                std::size_t rows, std::size_t columns) {
+PyStream window(const PyStream& self, std::size_t grid_columns, std::size_t first_row,
+                std::size_t first_column, std::size_t rows, std::size_t columns) {
     const auto& tiles = self.stream->tiles;
     const std::size_t grid_rows = grid_columns == 0 ? 0 : tiles.size() / grid_columns;
     require(grid_columns > 0 && grid_rows * grid_columns == tiles.size() && first_row < grid_rows &&

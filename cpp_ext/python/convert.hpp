@@ -72,8 +72,8 @@ private:
 
 inline nb::bytes to_bytes(std::span<const std::uint8_t> data) { return nb::bytes(data.data(), data.size()); }
 
-/// Memory for `std::free`. Large blocks ask for huge pages: with small ones, the first touch of a large picture's
-/// tensors costs a tenth of its decoding.
+/// Memory for `std::free`. Large blocks ask for huge pages: with small ones, the first touch of a large
+/// picture's tensors costs a tenth of its decoding.
 inline void* allocate(std::size_t bytes) {
     constexpr std::size_t huge_page = std::size_t{1} << 21;
     void* memory = nullptr;

@@ -61,8 +61,8 @@ IntegerLayer layer_of(const Weights& weights, const Pair& strides, const Pair& p
             {std::get<0>(range), std::get<1>(range)}};
 }
 
-IntegerNetwork make(const std::vector<PyHidden>& py_hidden, const std::vector<PyHead>& py_heads, const Range& input,
-                    const std::string& name) {
+IntegerNetwork make(const std::vector<PyHidden>& py_hidden, const std::vector<PyHead>& py_heads,
+                    const Range& input, const std::string& name) {
     std::vector<IntegerLayer> hidden, heads;
     for (const auto& [weights, strides, pads, range] : py_hidden)
         hidden.push_back(layer_of(weights, strides, pads, range));
@@ -111,7 +111,9 @@ public:
         }
     }
 
-    [[nodiscard]] std::span<const native::HeadOutput> of(std::size_t picture) const { return pictures_[picture]; }
+    [[nodiscard]] std::span<const native::HeadOutput> of(std::size_t picture) const {
+        return pictures_[picture];
+    }
 
     nb::list arrays;
 
@@ -155,18 +157,24 @@ std::vector<std::string> available() {
 }  // namespace
 
 void register_integer_network(nb::module_& module) {
-    nb::class_<IntegerNetwork>(module, "IntegerNetwork",
-                               "Transposed convolutions of integers, and convolutions (heads) of what they give.")
+    nb::class_<IntegerNetwork>(
+        module, "IntegerNetwork",
+        "Transposed convolutions of integers, and convolutions (heads) of what they give.")
         .def(nb::new_(&make), "hidden"_a, "heads"_a, "input_range"_a, "isa"_a = "best",
-             "hidden: per layer weights int8[in, out, kernel rows, kernel columns], strides and leading pads (rows, "
-             "columns), (low, high) that its outputs are clipped to. heads: the same without strides and limits.")
+             "hidden: per layer weights int8[in, out, kernel rows, kernel columns], strides and leading pads "
+             "(rows, "
+             "columns), (low, high) that its outputs are clipped to. heads: the same without strides and "
+             "limits.")
         .def_prop_ro("isa", &name_of, "What it computes with; one of `integer_isas()`.")
         .def("run", &run, "tensor"_a.noconvert(), "rescales"_a.noconvert(), "rules"_a, "threads"_a,
              "tensor: int32[n, in, h, w]. rescales: per layer, then per head, bias int32[out], multiplier "
-             "float32[out] and that of negative sums or None. rules: per head None (float32 values) or (add, unit, "
-             "low, high, skip, skipped, table) of an index (uint8); table: None or (values float32[k], low, high, "
+             "float32[out] and that of negative sums or None. rules: per head None (float32 values) or (add, "
+             "unit, "
+             "low, high, skip, skipped, table) of an index (uint8); table: None or (values float32[k], low, "
+             "high, "
              "limit, unit, add). Gives one array [n, out, h', w'] per head.");
-    module.def("integer_isas", &available, "Instruction sets of IntegerNetwork on this processor, the best one last.");
+    module.def("integer_isas", &available,
+               "Instruction sets of IntegerNetwork on this processor, the best one last.");
 }
 
 }  // namespace nicrt::python

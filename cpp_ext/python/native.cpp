@@ -126,7 +126,8 @@ void register_native(nb::module_& module) {
         .def(nb::new_(&make), "layers"_a, "arithmetic"_a = "best",
              "layers: per layer weights float32[in, out, kernel rows, kernel columns], bias float32[out], "
              "strides and "
-             "leading pads (rows, columns), slope of the leaky ReLU behind it, and the inverse GDN of its input, "
+             "leading pads (rows, columns), slope of the leaky ReLU behind it, and the inverse GDN of its "
+             "input, "
              "beta float32[in] and gamma float32[in, in], or None.")
         .def_prop_ro("arithmetic", &name_of, "What it computes with; one of `arithmetics()`.")
         .def("run", &run, "terms"_a.noconvert(), "offset"_a.noconvert(), "low"_a, "high"_a, "threads"_a,

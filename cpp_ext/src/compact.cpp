@@ -100,7 +100,7 @@ NICRT_COMPACT inline void put_ids(std::uint8_t* ids, __mmask32 coded, __m256i in
 }
 
 NICRT_COMPACT std::size_t ids_avx512(const std::uint8_t* index, Rows rows, unsigned tables,
-                                    std::uint8_t* ids) {
+                                     std::uint8_t* ids) {
     const __m256i last_table = every_byte(tables - 1);
     std::size_t n = 0;
     for_each_block(rows, [&](std::size_t i, __mmask32 valid) NICRT_STEP {
@@ -114,7 +114,7 @@ NICRT_COMPACT std::size_t ids_avx512(const std::uint8_t* index, Rows rows, unsig
 
 /// 16 symbols as 16 bit, with the places that are not coded set to 0 in memory.
 NICRT_COMPACT inline __m256i take_symbols(std::int32_t* symbols, __mmask16 valid, __mmask16 coded,
-                                         __mmask16& outside) {
+                                          __mmask16& outside) {
     const __m512i wide = _mm512_maskz_loadu_epi32(coded, symbols);
     store_symbols(symbols, wide, valid);
     const __m256i narrow = _mm512_cvtepi32_epi16(wide);
@@ -123,8 +123,8 @@ NICRT_COMPACT inline __m256i take_symbols(std::int32_t* symbols, __mmask16 valid
 }
 
 NICRT_COMPACT std::size_t gather_avx512(const std::uint8_t* index, std::int32_t* symbols, Rows rows,
-                                       unsigned tables, std::uint8_t* ids, std::int16_t* coded_symbols,
-                                       bool& fits) {
+                                        unsigned tables, std::uint8_t* ids, std::int16_t* coded_symbols,
+                                        bool& fits) {
     const __m256i last_table = every_byte(tables - 1);
     __mmask16 outside = 0;
     std::size_t n = 0;
@@ -146,7 +146,7 @@ NICRT_COMPACT std::size_t gather_avx512(const std::uint8_t* index, std::int32_t*
 }
 
 NICRT_COMPACT std::size_t scatter_avx512(const std::uint8_t* index, Rows rows, unsigned tables,
-                                        const std::int16_t* coded_symbols, std::int32_t* symbols) {
+                                         const std::int16_t* coded_symbols, std::int32_t* symbols) {
     const __m256i last_table = every_byte(tables - 1);
     std::size_t n = 0;
     for_each_block(rows, [&](std::size_t i, __mmask32 valid) NICRT_STEP {

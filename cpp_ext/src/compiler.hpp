@@ -20,8 +20,8 @@
 
 namespace nicrt {
 
-/// Whether threads can be started. WebAssembly has them only where it is built for them; elsewhere starting one would
-/// end the program, as exceptions do not reach the C++ library there.
+/// Whether threads can be started. WebAssembly has them only where it is built for them; elsewhere starting
+/// one would end the program, as exceptions do not reach the C++ library there.
 #if defined(__EMSCRIPTEN__) && !defined(__EMSCRIPTEN_PTHREADS__)
 inline constexpr bool kThreads = false;
 #else

@@ -22,7 +22,8 @@ Cpu detect() {
     found.avx512_bf16 = found.avx512 && __builtin_cpu_supports("avx512bf16");
     found.avx512_vnni = found.avx512 && __builtin_cpu_supports("avx512vnni");
 #endif
-    // What a user can turn off to look for a fault, and tests to run the whole path with each instruction set.
+    // What a user can turn off to look for a fault, and tests to run the whole path with each instruction
+    // set.
     const char* const wanted = std::getenv("NICRT_ISA");
     const std::string_view most = wanted == nullptr ? "" : wanted;
     found.avx512_bf16 = found.avx512_bf16 && most != "avx512" && most != "avx2" && most != "scalar";

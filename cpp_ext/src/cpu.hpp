@@ -1,4 +1,5 @@
-// What the processor offers, asked once. The environment variable NICRT_ISA (scalar, avx2) takes the rest away.
+// What the processor offers, asked once. The environment variable NICRT_ISA (scalar, avx2) takes the rest
+// away.
 #pragma once
 
 #include "compiler.hpp"
@@ -7,8 +8,8 @@ namespace nicrt {
 
 struct Cpu {
     bool sse42 = false;
-    bool avx2 = false;    ///< AVX2, BMI1, BMI2 and POPCNT
-    bool avx512 = false;  ///< AVX-512 F, BW, VL, DQ, VBMI and VBMI2, besides the above
+    bool avx2 = false;         ///< AVX2, BMI1, BMI2 and POPCNT
+    bool avx512 = false;       ///< AVX-512 F, BW, VL, DQ, VBMI and VBMI2, besides the above
     bool fma = false;          ///< with AVX2
     bool avx512_bf16 = false;  ///< besides `avx512`
     bool avx512_vnni = false;  ///< besides `avx512`

@@ -64,7 +64,8 @@ std::uint64_t load64(const std::uint8_t* p) {
     return value;
 }
 
-NICRT_TARGET("sse4.2") std::uint32_t crc32c_sse42(std::span<const std::uint8_t> data, std::uint32_t crc) {
+NICRT_TARGET("sse4.2,crc32")
+std::uint32_t crc32c_sse42(std::span<const std::uint8_t> data, std::uint32_t crc) {
     const std::uint8_t* p = data.data();
     std::size_t left = data.size();
     std::uint64_t a = crc ^ 0xFFFFFFFFu;

@@ -57,10 +57,10 @@ Status parallel_for(std::size_t count, unsigned threads, const Work& work) {
     const std::size_t helpers = std::min<std::size_t>(threads, count);
     std::vector<std::thread> workers;
     if constexpr (kThreads) try {
-        for (std::size_t i = 1; i < helpers; ++i) workers.emplace_back(run);
-    } catch (const std::exception&) {
-        // No memory or no more threads: those that started and this one do all of the work.
-    }
+            for (std::size_t i = 1; i < helpers; ++i) workers.emplace_back(run);
+        } catch (const std::exception&) {
+            // No memory or no more threads: those that started and this one do all of the work.
+        }
     run();
     for (auto& worker : workers) worker.join();
     return result;

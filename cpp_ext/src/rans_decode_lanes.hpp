@@ -45,7 +45,7 @@ struct SearchPath {
 /// One symbol of one lane. Whether a word is taken is as good as random, so it must not become a branch.
 template <class Path>
 NICRT_ALWAYS_INLINE std::int16_t decode_symbol(const Path& path, std::uint32_t table, std::uint32_t& state,
-                                        const std::uint8_t*& next) {
+                                               const std::uint8_t*& next) {
     const std::uint32_t slot = state & kSlotMask;
     const std::uint32_t entry = path.entry(table, slot);
     const std::uint32_t x = (entry >> 20) * (state >> kProbabilityBits) + path.offset(entry, slot);
@@ -58,7 +58,7 @@ NICRT_ALWAYS_INLINE std::int16_t decode_symbol(const Path& path, std::uint32_t t
 
 template <class Path, unsigned kLanes>
 NICRT_ALWAYS_INLINE std::size_t decode_lanes(const DecodeTables& tables, const std::uint8_t* table_ids,
-                                      std::size_t rounds, std::int16_t* quotients, LaneStates& lanes) {
+                                             std::size_t rounds, std::int16_t* quotients, LaneStates& lanes) {
     const Path path(tables);
     std::uint32_t state[kLanes];
     for (unsigned lane = 0; lane < kLanes; ++lane) state[lane] = lanes.state[lane];

@@ -51,7 +51,8 @@ TileLayout layout_for(std::size_t n, std::size_t symbols_per_lane) {
     if (n == 0) return {};
     const std::size_t wanted = std::max<std::size_t>(1, (n + symbols_per_lane / 2) / symbols_per_lane);
     TileLayout layout{1, std::max<std::size_t>(1, wanted / 32)};
-    // Where every lane waits for the longest one (a GPU), one with half as many symbols is better than a lane too few.
+    // Where every lane waits for the longest one (a GPU), one with half as many symbols is better than a lane
+    // too few.
     const std::size_t most = symbols_per_lane <= kParallelSymbolsPerLane ? 2 * wanted : wanted;
     for (const unsigned lanes : {4u, 8u, 32u})
         if (lanes <= most) layout.lanes = lanes;

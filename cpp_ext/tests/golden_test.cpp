@@ -1,5 +1,6 @@
-// Plays a record of the golden files again (tests/golden/record_entropy.py says what is in it): every container must
-// answer with the code that it should, and every stream give the symbols that it gave where it was recorded.
+// Plays a record of the golden files again (tests/golden/record_entropy.py says what is in it): every
+// container must answer with the code that it should, and every stream give the symbols that it gave where it
+// was recorded.
 #include <cstdint>
 #include <cstdio>
 #include <cstring>

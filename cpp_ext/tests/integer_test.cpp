@@ -41,7 +41,8 @@ Axis random_axis(std::uint32_t most_stride) {
 
 /// Adds a layer's numbers: sums of a few hundred, times what makes that 0 .. 50 or so.
 void add_numbers(Case& made, const IntegerLayer& layer) {
-    auto& weights = made.weights.emplace_back(std::size_t{layer.in} * layer.out * layer.y.kernel * layer.x.kernel);
+    auto& weights =
+        made.weights.emplace_back(std::size_t{layer.in} * layer.out * layer.y.kernel * layer.x.kernel);
     for (auto& weight : weights) weight = random_int<std::int8_t>(-128, 127);
     auto& bias = made.biases.emplace_back(layer.out);
     for (auto& value : bias) value = random_int<std::int32_t>(-4000, 4000);
@@ -61,8 +62,10 @@ Case random_case(bool negative) {
         made.in.push_back(random_int(made.input.low, made.input.high));
     const auto count = random_int<std::uint32_t>(1, 3);
     for (std::uint32_t l = 0; l < count; ++l) {
-        const IntegerRange range{negative ? -random_int<std::int32_t>(0, 900) : 0, random_int<std::int32_t>(1, 255)};
-        made.hidden.push_back({channels, random_int<std::uint32_t>(1, 90), random_axis(3), random_axis(3), {}, range});
+        const IntegerRange range{negative ? -random_int<std::int32_t>(0, 900) : 0,
+                                 random_int<std::int32_t>(1, 255)};
+        made.hidden.push_back(
+            {channels, random_int<std::uint32_t>(1, 90), random_axis(3), random_axis(3), {}, range});
         channels = made.hidden.back().out;
         add_numbers(made, made.hidden.back());
     }
@@ -87,8 +90,8 @@ void connect(Case& made) {
 }
 
 /// Sums of one layer.
-std::vector<std::int64_t> sums(const IntegerLayer& layer, const std::vector<std::int64_t>& in, std::size_t height,
-                               std::size_t width) {
+std::vector<std::int64_t> sums(const IntegerLayer& layer, const std::vector<std::int64_t>& in,
+                               std::size_t height, std::size_t width) {
     std::vector<std::int64_t> out(layer.out * height * layer.y.stride * width * layer.x.stride);
     add_by_definition(layer, in, height, width, out);
     return out;
@@ -154,8 +157,10 @@ void every_instruction_set_is_right() {
             for (const unsigned threads : {1U, 3U}) {
                 std::vector<float> floats(expected.floats.size());
                 std::vector<std::uint8_t> indices(expected.indices.size());
-                const HeadOutput outputs[] = {{floats.data(), nullptr, {}}, {nullptr, indices.data(), made.rule}};
-                CHECK(network.run(made.in.data(), made.height, made.width, made.rescales, outputs, threads).ok());
+                const HeadOutput outputs[] = {{floats.data(), nullptr, {}},
+                                              {nullptr, indices.data(), made.rule}};
+                CHECK(network.run(made.in.data(), made.height, made.width, made.rescales, outputs, threads)
+                          .ok());
                 CHECK(floats == expected.floats);
                 CHECK(indices == expected.indices);
             }
@@ -200,9 +205,10 @@ void refuses() {
     CHECK(run() == Code::invalid_argument);
     made.table.assign(50, 0.0F);
     outputs[1].rule = made.rule;
-    for (const ScaleTable& table : {ScaleTable{made.table, -1, 60, 40, 0.5F, 19}, ScaleTable{made.table, 0, 62, 40, 0.5F, 19},
-                                    ScaleTable{made.table, 0, 60, 30, 0.5F, -16}, ScaleTable{made.table, 0, 60, 51, 0.5F, 19},
-                                    ScaleTable{made.table, 0, 60.5F, 40, 0.5F, 19}}) {
+    for (const ScaleTable& table :
+         {ScaleTable{made.table, -1, 60, 40, 0.5F, 19}, ScaleTable{made.table, 0, 62, 40, 0.5F, 19},
+          ScaleTable{made.table, 0, 60, 30, 0.5F, -16}, ScaleTable{made.table, 0, 60, 51, 0.5F, 19},
+          ScaleTable{made.table, 0, 60.5F, 40, 0.5F, 19}}) {
         outputs[1].rule.table = table;
         CHECK(run() == Code::invalid_argument);
     }

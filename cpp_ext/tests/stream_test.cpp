@@ -205,7 +205,8 @@ void layouts() {
     CHECK(layout(31 * balanced, balanced) == Layout(8, 1));
     CHECK(layout(32 * balanced, balanced) == Layout(32, 1));
     CHECK(layout(511, parallel) == Layout(1, 1));
-    CHECK(layout(2 * parallel, parallel) == Layout(4, 1));  // for GPUs rather twice the lanes than half of them
+    CHECK(layout(2 * parallel, parallel) ==
+          Layout(4, 1));  // for GPUs rather twice the lanes than half of them
     CHECK(layout(4 * parallel, parallel) == Layout(8, 1));
     CHECK(layout(15 * parallel, parallel) == Layout(8, 1));
     CHECK(layout(16 * parallel, parallel) == Layout(32, 1));

@@ -4,11 +4,11 @@
 #include <cstddef>
 #include <vector>
 
-/// Adds to out [layer.out, height * stride, width * stride] what every input place adds to the places that its
-/// taps fall on.
+/// Adds to out [layer.out, height * stride, width * stride] what every input place adds to the places that
+/// its taps fall on.
 template <class Layer, class Value>
-void add_by_definition(const Layer& layer, const std::vector<Value>& in, std::size_t height, std::size_t width,
-                       std::vector<Value>& out) {
+void add_by_definition(const Layer& layer, const std::vector<Value>& in, std::size_t height,
+                       std::size_t width, std::vector<Value>& out) {
     const std::size_t rows = height * layer.y.stride, columns = width * layer.x.stride;
     for (std::size_t c = 0; c < layer.in; ++c)
         for (std::size_t m = 0; m < layer.out; ++m)
@@ -19,6 +19,7 @@ void add_by_definition(const Layer& layer, const std::vector<Value>& in, std::si
                     const std::size_t column = i % width * layer.x.stride + t % layer.x.kernel - layer.x.pad;
                     if (row >= rows || column >= columns) continue;
                     const std::size_t place = (c * layer.out + m) * layer.y.kernel * layer.x.kernel + t;
-                    out[(m * rows + row) * columns + column] += layer.weights[place] * in[c * height * width + i];
+                    out[(m * rows + row) * columns + column] +=
+                        layer.weights[place] * in[c * height * width + i];
                 }
 }

@@ -25,9 +25,9 @@ struct IntegerRange {
 
 struct IntegerLayer {
     std::uint32_t in = 0, out = 0;
-    Axis y, x;                              ///< of a head: stride 1
+    Axis y, x;                             ///< of a head: stride 1
     std::span<const std::int8_t> weights;  ///< [in, out, y.kernel, x.kernel]
-    IntegerRange range;                     ///< what the outputs of a hidden layer are clipped to
+    IntegerRange range;                    ///< what the outputs of a hidden layer are clipped to
 };
 
 /// Per output of a layer: sums are (products + bias) * multiplier; of a hidden layer with `negative` ones the
@@ -46,9 +46,9 @@ struct ScaleTable {
     float limit = 0, unit = 1, add = 0;
 };
 
-/// Of a head: from rounded values v (or what `table` has for them) to uint8 floor((v + add) * unit), clipped to
-/// low..high; below `skip` it becomes `skipped`. Without such a rule the head gives its values as float32, not
-/// rounded.
+/// Of a head: from rounded values v (or what `table` has for them) to uint8 floor((v + add) * unit), clipped
+/// to low..high; below `skip` it becomes `skipped`. Without such a rule the head gives its values as float32,
+/// not rounded.
 struct IndexRule {
     float add = 0, unit = 1;
     float low = 0, high = 255;  ///< within 0..255
@@ -64,8 +64,8 @@ struct HeadOutput {
     IndexRule rule;  ///< of indices
 };
 
-/// Instruction sets, each with the same results. `avx512_vnni` multiplies bytes where all activations are unsigned
-/// bytes, else, as the others do, 16-bit integers.
+/// Instruction sets, each with the same results. `avx512_vnni` multiplies bytes where all activations are
+/// unsigned bytes, else, as the others do, 16-bit integers.
 enum class IntegerIsa { best, scalar, avx2, avx512_vnni };
 
 [[nodiscard]] bool integer_isa_available(IntegerIsa isa);
@@ -75,8 +75,8 @@ class PackedNetwork;
 /// Weights in the order in which the kernels read them. Immutable: any number of threads may run it.
 class IntegerNetwork {
 public:
-    /// `input`: what the inputs lie in. invalid_argument for layers that do not fit each other, unsupported for
-    /// ranges or sums that the kernels cannot hold.
+    /// `input`: what the inputs lie in. invalid_argument for layers that do not fit each other, unsupported
+    /// for ranges or sums that the kernels cannot hold.
     static Status make(std::span<const IntegerLayer> hidden, std::span<const IntegerLayer> heads,
                        IntegerRange input, IntegerIsa isa, IntegerNetwork& network);
 
@@ -90,8 +90,9 @@ public:
     /// in: [input_channels, height, width]. rescales: of the hidden layers, then of the heads.
     /// invalid_argument: an input outside its range, or spans that do not fit. The results do not depend on
     /// `threads`.
-    Status run(const std::int32_t* in, std::size_t height, std::size_t width, std::span<const Rescale> rescales,
-               std::span<const HeadOutput> outputs, unsigned threads) const;
+    Status run(const std::int32_t* in, std::size_t height, std::size_t width,
+               std::span<const Rescale> rescales, std::span<const HeadOutput> outputs,
+               unsigned threads) const;
 
 private:
     std::shared_ptr<const PackedNetwork> packed_;

@@ -40,8 +40,9 @@ struct Layer {
 };
 
 /// How products are computed. `avx512_bf16` rounds inputs and weights of the first layer, and of normalised
-/// ones, to bfloat16 where they are much of the work, and adds in fp32; the channels with the largest products
-/// keep about 16 bits (packed.hpp). The others are fp32 throughout, and `scalar` is there to test them against.
+/// ones, to bfloat16 where they are much of the work, and adds in fp32; the channels with the largest
+/// products keep about 16 bits (packed.hpp). The others are fp32 throughout, and `scalar` is there to test
+/// them against.
 enum class Arithmetic { best, scalar, avx2, avx512, avx512_bf16 };
 
 [[nodiscard]] bool arithmetic_available(Arithmetic arithmetic);

@@ -9,13 +9,13 @@ namespace nicrt {
 /// Kinds of failure, apart because a caller reacts differently to each. The values are part of the C ABI.
 enum class Code : int {
     ok = 0,
-    truncated = 1,        ///< more input may help
-    corrupt = 2,          ///< the bytes are damaged
-    unsupported = 3,      ///< not a .nic file, or one of a later version
-    limit = 4,            ///< larger than a limit the caller can raise
-    wrong_bundle = 5,     ///< made with another codec bundle
-    invalid_argument = 6, ///< the caller's mistake, never the file's
-    internal = 7,         ///< a defect in nicrt
+    truncated = 1,         ///< more input may help
+    corrupt = 2,           ///< the bytes are damaged
+    unsupported = 3,       ///< not a .nic file, or one of a later version
+    limit = 4,             ///< larger than a limit the caller can raise
+    wrong_bundle = 5,      ///< made with another codec bundle
+    invalid_argument = 6,  ///< the caller's mistake, never the file's
+    internal = 7,          ///< a defect in nicrt
 };
 
 class [[nodiscard]] Status {
@@ -39,7 +39,7 @@ inline Status invalid_argument(std::string message) { return {Code::invalid_argu
 }  // namespace nicrt
 
 /// Returns from the enclosing function when `expression` is not ok.
-#define NICRT_RETURN_IF_ERROR(expression)                       \
-    do {                                                        \
+#define NICRT_RETURN_IF_ERROR(expression)                                          \
+    do {                                                                           \
         if (::nicrt::Status status_ = (expression); !status_.ok()) return status_; \
     } while (false)

@@ -37,8 +37,8 @@ struct IntegerKernels {
     IntegerTileKernel weights_in_vectors[max_tile_scalars][max_tile_vectors];  ///< by counts - 1
     IntegerTileKernel places_in_vectors[max_tile_scalars][max_tile_vectors];
 
-    /// Activations of one place: with s = sums[i] + bias[i], the larger of s * multiplier[i] and s * negative[i],
-    /// rounded and clipped to `range`.
+    /// Activations of one place: with s = sums[i] + bias[i], the larger of s * multiplier[i] and s *
+    /// negative[i], rounded and clipped to `range`.
     void (*hidden_bytes)(const std::int32_t* sums, const std::int32_t* bias, const float* multiplier,
                          const float* negative, std::size_t count, IntegerRange range, std::uint8_t* out);
     void (*hidden_shorts)(const std::int32_t* sums, const std::int32_t* bias, const float* multiplier,

@@ -1,4 +1,5 @@
-// AVX-512 VNNI: four products of bytes or two of 16-bit integers at once, 16 lanes; 6 x 4 vectors are 24 sums in 32 registers.
+// AVX-512 VNNI: four products of bytes or two of 16-bit integers at once, 16 lanes; 6 x 4 vectors are 24 sums
+// in 32 registers.
 #include "../cpu.hpp"
 #include "integer_kernels.hpp"
 
@@ -40,7 +41,8 @@ struct Bytes : Shorts {
 
 const IntegerKernels& integer_kernels_avx512(bool bytes) {
     static constexpr auto scalars = std::make_index_sequence<max_tile_scalars>();
-    static constexpr IntegerKernels kernels[] = {integer_kernels<Shorts>(scalars), integer_kernels<Bytes>(scalars)};
+    static constexpr IntegerKernels kernels[] = {integer_kernels<Shorts>(scalars),
+                                                 integer_kernels<Bytes>(scalars)};
     return kernels[bytes ? 1 : 0];
 }
 

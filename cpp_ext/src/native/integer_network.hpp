@@ -1,8 +1,8 @@
 // An integer network as the kernels read it.
 //
 // A transposed convolution of stride s is s ordinary ones in each direction, one per output phase (place
-// modulo s), each with the taps that fall on that phase; so sums are never scattered. Activations lie place by
-// place, [rows + border][columns + border][units], the border holding what stands for 0.
+// modulo s), each with the taps that fall on that phase; so sums are never scattered. Activations lie place
+// by place, [rows + border][columns + border][units], the border holding what stands for 0.
 #pragma once
 
 #include <cstddef>
@@ -29,7 +29,8 @@ struct IntegerPhase {
     std::uint32_t row, column;
     std::vector<IntegerTap> taps;
     std::vector<IntegerPanel> panels;
-    std::vector<std::int32_t> zero;  ///< per output what inputs of 0 add up to, since they are stored as `zero`
+    std::vector<std::int32_t>
+        zero;  ///< per output what inputs of 0 add up to, since they are stored as `zero`
 };
 
 struct PackedIntegerLayer {

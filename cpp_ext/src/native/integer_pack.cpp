@@ -28,9 +28,9 @@ bool valid(const Axis& axis) {
 }
 
 Status check_layer(const IntegerLayer& layer, std::uint32_t in) {
-    const bool fits = layer.in == in && layer.out >= 1 && layer.out <= max_channels && valid(layer.y) &&
-                      valid(layer.x) &&
-                      layer.weights.size() == std::uint64_t{layer.in} * layer.out * layer.y.kernel * layer.x.kernel;
+    const bool fits =
+        layer.in == in && layer.out >= 1 && layer.out <= max_channels && valid(layer.y) && valid(layer.x) &&
+        layer.weights.size() == std::uint64_t{layer.in} * layer.out * layer.y.kernel * layer.x.kernel;
     return fits ? Status() : invalid_argument("a layer that does not fit");
 }
 
@@ -75,8 +75,15 @@ public:
         : kernels_(kernels), layer_(layer), zero_(zero), largest_input_(largest_input) {}
 
     Status pack(PackedIntegerLayer& packed) {
-        packed = {layer_.in, layer_.out, layer_.y.stride, layer_.x.stride, layer_.range,
-                  units_of(kernels_, layer_.in), 0, {}, {}};
+        packed = {layer_.in,
+                  layer_.out,
+                  layer_.y.stride,
+                  layer_.x.stride,
+                  layer_.range,
+                  units_of(kernels_, layer_.in),
+                  0,
+                  {},
+                  {}};
         for (std::uint32_t row = 0; row < layer_.y.stride; ++row)
             for (std::uint32_t column = 0; column < layer_.x.stride; ++column)
                 NICRT_RETURN_IF_ERROR(pack_phase(row, column, packed));
@@ -84,8 +91,10 @@ public:
     }
 
 private:
-    [[nodiscard]] std::int8_t weight(std::uint32_t in, std::uint32_t out, std::uint32_t ty, std::uint32_t tx) const {
-        return layer_.weights[((std::size_t{in} * layer_.out + out) * layer_.y.kernel + ty) * layer_.x.kernel + tx];
+    [[nodiscard]] std::int8_t weight(std::uint32_t in, std::uint32_t out, std::uint32_t ty,
+                                     std::uint32_t tx) const {
+        return layer_
+            .weights[((std::size_t{in} * layer_.out + out) * layer_.y.kernel + ty) * layer_.x.kernel + tx];
     }
 
     Status pack_phase(std::uint32_t row, std::uint32_t column, PackedIntegerLayer& packed) {
@@ -152,7 +161,8 @@ Status pack_head(const IntegerKernels& kernels, const IntegerLayer& layer, std::
     packed.out = layer.out;
     for (const AxisTap& y : taps_of(layer.y, 0))
         for (const AxisTap& x : taps_of(layer.x, 0)) packed.taps.push_back({y.offset, x.offset});
-    const std::size_t units = units_of(kernels, layer.in), parts = per_unit(kernels), taps = packed.taps.size();
+    const std::size_t units = units_of(kernels, layer.in), parts = per_unit(kernels),
+                      taps = packed.taps.size();
     packed.weights.resize(layer.out * taps * units * unit_bytes);
     for (std::uint32_t out = 0; out < layer.out; ++out) {
         std::int64_t magnitude = 0;
@@ -201,11 +211,12 @@ Status pack(std::span<const IntegerLayer> hidden, std::span<const IntegerLayer> 
     for (const IntegerLayer& layer : hidden) {
         NICRT_RETURN_IF_ERROR(check_layer(layer, channels));
         if (!holds(kernels, layer.range)) return unsupported("activations beyond what the kernels hold");
-        NICRT_RETURN_IF_ERROR(LayerPacker(kernels, layer, zero, magnitude_of(stored))
-                                  .pack(network.hidden.emplace_back()));
+        NICRT_RETURN_IF_ERROR(
+            LayerPacker(kernels, layer, zero, magnitude_of(stored)).pack(network.hidden.emplace_back()));
         channels = layer.out, zero = 0, stored = layer.range;
         network.scale_y *= layer.y.stride, network.scale_x *= layer.x.stride;
-        if (network.scale_y > max_scale || network.scale_x > max_scale) return unsupported("too large a stride");
+        if (network.scale_y > max_scale || network.scale_x > max_scale)
+            return unsupported("too large a stride");
     }
     network.head_units = units_of(kernels, channels);
     for (const IntegerLayer& head : heads) {
@@ -230,7 +241,9 @@ Status IntegerNetwork::make(std::span<const IntegerLayer> hidden, std::span<cons
                             IntegerRange input, IntegerIsa isa, IntegerNetwork& network) {
     if (!integer_isa_available(isa)) return invalid_argument("this processor has no such instructions");
     if (isa == IntegerIsa::best)
-        isa = cpu().avx512_vnni ? IntegerIsa::avx512_vnni : cpu().avx2 ? IntegerIsa::avx2 : IntegerIsa::scalar;
+        isa = cpu().avx512_vnni ? IntegerIsa::avx512_vnni
+              : cpu().avx2      ? IntegerIsa::avx2
+                                : IntegerIsa::scalar;
     return status_of([&] {
         auto packed = std::make_shared<PackedNetwork>();
         packed->isa = isa;

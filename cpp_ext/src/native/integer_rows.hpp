@@ -3,8 +3,8 @@
 //
 // These files are compiled without contraction: a product is rounded before anything is added to it.
 
-/// The nearest integer, ties to even, of a value within -2^21 .. 2^21: adding 1.5 * 2^23 leaves no bits behind
-/// the point.
+/// The nearest integer, ties to even, of a value within -2^21 .. 2^21: adding 1.5 * 2^23 leaves no bits
+/// behind the point.
 NICRT_TILE_TARGET NICRT_ALWAYS_INLINE std::int32_t nearest(float value) {
     return static_cast<std::int32_t>(bit_cast<std::uint32_t>(value + 0x1.8p23F) - 0x4B400000U);
 }
@@ -31,8 +31,7 @@ NICRT_TILE_TARGET void float_row(const std::int32_t* sums, std::int32_t bias, fl
     for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<float>(sums[i] + bias) * multiplier;
 }
 
-NICRT_TILE_TARGET NICRT_ALWAYS_INLINE std::uint8_t index_of(float value, const IndexRule& r,
-                                                                               float skipped) {
+NICRT_TILE_TARGET NICRT_ALWAYS_INLINE std::uint8_t index_of(float value, const IndexRule& r, float skipped) {
     const float index = within(std::floor((value + r.add) * r.unit), r.low, r.high);
     return static_cast<std::uint8_t>(static_cast<std::int32_t>(index < r.skip ? skipped : index));
 }
@@ -54,7 +53,8 @@ NICRT_TILE_TARGET void table_row(const std::int32_t* sums, std::int32_t bias, fl
     const auto skipped = static_cast<float>(r.skipped);
     const float* const values = r.table.values.data();
     for (std::size_t i = 0; i < count; ++i) {
-        const float scaled = within(static_cast<float>(sums[i] + bias) * multiplier, r.table.low, r.table.high);
+        const float scaled =
+            within(static_cast<float>(sums[i] + bias) * multiplier, r.table.low, r.table.high);
         const auto scale = static_cast<float>(nearest(scaled));
         const float coarse = std::floor(scale * r.table.unit) + r.table.add;
         const float value = values[static_cast<std::int32_t>(scale < r.table.limit ? scale : coarse)];

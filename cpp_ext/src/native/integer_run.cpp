@@ -77,7 +77,8 @@ public:
     void run(std::size_t first, std::size_t end) {
         places_.clear();
         for (std::size_t row = first; row < end; ++row)
-            for (std::size_t column = 0; column < in_.width; ++column) places_.push_back(in_.place(row, column));
+            for (std::size_t column = 0; column < in_.width; ++column)
+                places_.push_back(in_.place(row, column));
         for (const IntegerPhase& phase : layer_.phases) {
             offsets_.clear();
             for (const IntegerTap& tap : phase.taps) offsets_.push_back(in_.offset(tap));
@@ -93,10 +94,15 @@ private:
     void block(const IntegerPhase& phase, const IntegerPanel& panel, std::size_t first, std::size_t at,
                std::size_t count) {
         alignas(64) std::int32_t sums[max_tile_scalars * max_tile_lanes];
-        const IntegerTile tile{places_.data() + at, offsets_.data(), offsets_.size(), layer_.units,
-                               layer_.weights.data() + panel.weights, sums};
+        const IntegerTile tile{places_.data() + at,
+                               offsets_.data(),
+                               offsets_.size(),
+                               layer_.units,
+                               layer_.weights.data() + panel.weights,
+                               sums};
         kernels_.weights_in_vectors[count - 1][panel.vectors - 1](tile);
-        const std::size_t outputs = std::min<std::size_t>(panel.vectors * kernels_.lanes, layer_.out - panel.first);
+        const std::size_t outputs =
+            std::min<std::size_t>(panel.vectors * kernels_.lanes, layer_.out - panel.first);
         for (std::size_t p = 0; p < count; ++p) {
             const std::size_t row = first + (at + p) / in_.width, column = (at + p) % in_.width;
             std::uint8_t* const place =
@@ -107,7 +113,8 @@ private:
             const float* const negative =
                 rescale_.negative.empty() ? multiplier : rescale_.negative.data() + panel.first;
             if (kernels_.bytes)
-                kernels_.hidden_bytes(sum, bias, multiplier, negative, outputs, layer_.range, place + panel.first);
+                kernels_.hidden_bytes(sum, bias, multiplier, negative, outputs, layer_.range,
+                                      place + panel.first);
             else
                 kernels_.hidden_shorts(sum, bias, multiplier, negative, outputs, layer_.range,
                                        reinterpret_cast<std::int16_t*>(place) + panel.first);
@@ -151,12 +158,14 @@ public:
 
 private:
     static bool same(const std::vector<IntegerTap>& a, const std::vector<IntegerTap>& b) {
-        return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                          [](const auto& s, const auto& t) { return s.row == t.row && s.column == t.column; });
+        return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& s, const auto& t) {
+            return s.row == t.row && s.column == t.column;
+        });
     }
 
     /// [taps][units][lanes] of the places; what lies beyond the last one is never stored.
-    void gather(const std::vector<IntegerTap>& taps, std::size_t first, std::size_t count, std::size_t lanes) {
+    void gather(const std::vector<IntegerTap>& taps, std::size_t first, std::size_t count,
+                std::size_t lanes) {
         auto* panel = reinterpret_cast<std::uint8_t*>(panel_.get());
         for (const IntegerTap& tap : taps) {
             const std::ptrdiff_t offset = in_.offset(tap);
@@ -164,7 +173,8 @@ private:
                 const std::size_t place = first + std::min(lane, count - 1);
                 const std::uint8_t* const from = in_.place(place / in_.width, place % in_.width) + offset;
                 for (std::size_t unit = 0; unit < network_.head_units; ++unit)
-                    std::memcpy(panel + (unit * lanes + lane) * unit_bytes, from + unit * unit_bytes, unit_bytes);
+                    std::memcpy(panel + (unit * lanes + lane) * unit_bytes, from + unit * unit_bytes,
+                                unit_bytes);
             }
             panel += network_.head_units * lanes * unit_bytes;
         }
@@ -177,7 +187,8 @@ private:
         const std::size_t outputs = std::min<std::size_t>(kernels.scalars, packed.out - first_out);
         const std::size_t taps = packed.taps.size(), row_bytes = taps * network_.head_units * unit_bytes;
         const std::uint8_t* weights[max_tile_scalars];
-        for (std::size_t p = 0; p < outputs; ++p) weights[p] = packed.weights.data() + (first_out + p) * row_bytes;
+        for (std::size_t p = 0; p < outputs; ++p)
+            weights[p] = packed.weights.data() + (first_out + p) * row_bytes;
         alignas(64) std::int32_t sums[max_tile_scalars * max_tile_lanes];
         const auto* const panel = reinterpret_cast<const std::uint8_t*>(panel_.get());
         kernels.places_in_vectors[outputs - 1][vectors - 1](
@@ -189,9 +200,11 @@ private:
             const std::int32_t* const sum = sums + p * max_tile_lanes;
             const std::int32_t bias = rescale.bias[out];
             const float multiplier = rescale.multiplier[out];
-            if (output.floats != nullptr) kernels.head_floats(sum, bias, multiplier, count, output.floats + at);
-            else (output.rule.table.values.empty() ? kernels.head_indices : kernels.head_table)(
-                sum, bias, multiplier, count, output.rule, output.indices + at);
+            if (output.floats != nullptr)
+                kernels.head_floats(sum, bias, multiplier, count, output.floats + at);
+            else
+                (output.rule.table.values.empty() ? kernels.head_indices : kernels.head_table)(
+                    sum, bias, multiplier, count, output.rule, output.indices + at);
         }
     }
 
@@ -213,7 +226,8 @@ bool leads_inside(const ScaleTable& t) {
     const bool integers = std::floor(t.low) == t.low && std::floor(t.high) == t.high;
     if (!numbers || !integers || size > max_add || !(t.limit <= size || t.high < size)) return false;
     const float first = std::max(t.low, t.limit);  // of what is not looked up as it is
-    return first > t.high || (std::floor(first * t.unit) + t.add >= 0 && std::floor(t.high * t.unit) + t.add < size);
+    return first > t.high ||
+           (std::floor(first * t.unit) + t.add >= 0 && std::floor(t.high * t.unit) + t.add < size);
 }
 
 bool valid(const HeadOutput& output) {
@@ -239,7 +253,8 @@ Status check(const PackedNetwork& network, std::size_t height, std::size_t width
         for (const std::int32_t bias : rescales[i].bias)
             if (bias < -max_bias || bias > max_bias) return invalid_argument("a bias out of range");
     }
-    if (!std::all_of(outputs.begin(), outputs.end(), valid)) return invalid_argument("an index rule out of range");
+    if (!std::all_of(outputs.begin(), outputs.end(), valid))
+        return invalid_argument("an index rule out of range");
     const std::uint64_t rows = std::uint64_t{height} * network.scale_y + 64;
     const std::uint64_t columns = std::uint64_t{width} * network.scale_x + 64;
     std::size_t units = network.head_units;

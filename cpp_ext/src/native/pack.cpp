@@ -137,7 +137,8 @@ void pack_weights(const Layer& layer, PackedLayer& packed) {
 /// Per latent, of a layer that has so many input places for each of them.
 double products(const Layer& layer, double places) {
     return places * layer.in *
-           (double(layer.out) * layer.y.kernel * layer.x.kernel + static_cast<double>(layer.norm.beta.size()));
+           (double(layer.out) * layer.y.kernel * layer.x.kernel +
+            static_cast<double>(layer.norm.beta.size()));
 }
 
 std::vector<double> energies(const Layer& layer) {

@@ -49,8 +49,7 @@ NICRT_TILE_TARGET void rest_row(const float* value, std::size_t count, float* re
 }
 
 /// A value that is not a number becomes `low`.
-NICRT_TILE_TARGET NICRT_ALWAYS_INLINE std::uint32_t clipped(float value, float low,
-                                                                              float high) {
+NICRT_TILE_TARGET NICRT_ALWAYS_INLINE std::uint32_t clipped(float value, float low, float high) {
     value = value > low ? value : low;
     return static_cast<std::uint32_t>(static_cast<std::int32_t>(value < high ? value : high));
 }

@@ -208,8 +208,7 @@ private:
             for (const ColumnTap& x : columns) {
                 if (inside)
                     taps_.push_back({window.row(static_cast<std::size_t>(from)) +
-                                         x.phase * (layer.units + extra(l)) * lanes_ + lane_pad +
-                                         x.offset,
+                                         x.phase * (layer.units + extra(l)) * lanes_ + lane_pad + x.offset,
                                      {weights, more}});
                 weights += units;
                 more += extra_units;
@@ -217,8 +216,8 @@ private:
         }
     }
 
-    /// Rows [first, end) of the first layer's input, before its normalisation: the affine combination. Channel by
-    /// channel, so that the tensors are read in long runs.
+    /// Rows [first, end) of the first layer's input, before its normalisation: the affine combination.
+    /// Channel by channel, so that the tensors are read in long runs.
     template <class Place>
     void latents(std::size_t first, std::size_t end, const Place& place) {
         const std::size_t width = input_.width, rows = end - first;
@@ -275,8 +274,11 @@ private:
             }
         for (const Panel& panel : layer.norm.panels) {
             const Tap tap{squares, {layer.norm.weights.data() + panel.weights, nullptr}};
-            Tile tile{&tap, 1, 0, {layer.units, 0}, lanes_, layer.norm.beta.data() + panel.first,
-                      1,    norms + panel.first * lanes_, lanes_};
+            Tile tile{&tap,   1,
+                      0,      {layer.units, 0},
+                      lanes_, layer.norm.beta.data() + panel.first,
+                      1,      norms + panel.first * lanes_,
+                      lanes_};
             run_tiles(layer.pairs, panel, {0, groups_}, tile);
         }
         for (std::size_t c = 0; c < layer.in; ++c)
@@ -311,7 +313,8 @@ Status check(const PackedChain& chain, const Input& input, float low, float high
             fits && term.scale.size() == channels && (term.floats == nullptr) != (term.integers == nullptr);
     if (!fits) return invalid_argument("terms that do not fit the chain");
     for (const PackedLayer& layer : chain.layers)
-        if (std::uint64_t{2} * layer.units * layer.out_phases() * (input.width + 3 * lane_pad) > max_row_floats)
+        if (std::uint64_t{2} * layer.units * layer.out_phases() * (input.width + 3 * lane_pad) >
+            max_row_floats)
             return {Code::limit, "the picture is too wide for the native kernels; decode it in tiles"};
     return {};
 }
