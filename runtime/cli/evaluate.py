@@ -67,16 +67,12 @@ def _print_table(found: dict[str, Any]) -> None:
 
 def _pictures(sources: Sequence[str], max_pixels: int) -> dict[str, Pixels]:
     """Name → pixels of the files, and of all pictures in the folders, that are named."""
-    from PIL import Image
+    from ..pictures import READ_SUFFIXES, load_picture
 
-    from ..pictures import load_picture
-
-    Image.init()
-    readable = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     files: list[str] = []
     for source in sources:
         if Path(source).is_dir():
-            files += [str(file) for file in sorted(Path(source).iterdir()) if file.suffix.lower() in readable]
+            files += [str(file) for file in sorted(Path(source).iterdir()) if file.suffix.lower() in READ_SUFFIXES]
         else:
             files.append(source)
     if not files:

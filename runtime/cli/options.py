@@ -178,6 +178,13 @@ def _add_decode(commands: Commands) -> None:
     decode.add_argument("--stage", type=_number(1, 64, int), help="stop after this stage")
     decode.add_argument("--region", type=_region, metavar="X,Y,W,H", help="decode only this part of the picture")
     decode.add_argument("--scale", type=_number(0.0001, 1, float), help="decode to this share of the size")
+    decode.add_argument(
+        "--output-quality",
+        type=_number(0, 100, int),
+        metavar="N",
+        help="0..100, of JPEG (default: 95), WebP (default: lossless) and AVIF (default: 90)",
+    )
+    decode.add_argument("--allow-palette", action="store_true", help="write GIF too: at most 256 colours")
     decode.add_argument("--strict", action="store_true", help="refuse other float graphs and backend fallbacks")
     _add_work(decode)
 

@@ -1,0 +1,67 @@
+"""What else a picture file holds, besides its first picture, that a .nic file does not keep; in words.
+
+Left unsaid, because they describe the file and not the picture: resolution, software, thumbnails, time stamps of the
+file, interlacing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+_EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
+_EXIF_WORDS = {
+    "title": (0x010E, 0x9C9B, 0x9C9F),
+    "artist": (0x013B, 0x9C9D),
+    "copyright": (0x8298,),
+    "camera": (0x010F, 0x0110),
+    "comment": (0x9286, 0x9C9C, 0x9C9E),
+    "exposure": (0x829A, 0x829D, 0x8827, 0x9003, 0x9004, 0x920A),
+    "place": (_GPS_IFD,),
+}
+_STRUCTURAL_TEXTS = ("software", "date:", "raw profile type", "xml:com.adobe.xmp")
+_IPTC_TAG, _XMP_TAG = 33723, 700  # of TIFF
+
+
+def not_kept(image: ImageFile) -> list[str]:
+    """Other pictures in the file, and its metadata in one entry. The picture has been loaded."""
+    found = []
+    if getattr(image, "is_animated", False):
+        found.append("all frames but the first")
+    if image.format == "JPEG" and "mp" in image.info:
+        found.append("gain map")
+    parts = _metadata(image)
+    if parts:
+        found.append(f"metadata: {', '.join(parts)}")
+    return found
+
+
+def _metadata(image: ImageFile) -> list[str]:
+    tags = getattr(image, "tag_v2", {})
+    texts = getattr(image, "text", {})
+    parts = []
+    if words := _exif_words(image):
+        parts.append(f"EXIF ({', '.join(words)})")
+    if _XMP_TAG in tags or any(name in image.info for name in ("xmp", "XML:com.adobe.xmp", "Raw profile type xmp")):
+        parts.append("XMP")
+    if _IPTC_TAG in tags or "Raw profile type iptc" in texts or 0x0404 in image.info.get("photoshop", {}):
+        parts.append("IPTC")
+    if image.info.get("comment"):
+        parts.append("comment")
+    names = [_printable(name) for name in texts if not name.lower().startswith(_STRUCTURAL_TEXTS)]
+    if names:
+        parts.append(f"text ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})")
+    return parts
+
+
+def _exif_words(image: ImageFile) -> list[str]:
+    """What EXIF tells, of what a person would miss."""
+    exif = image.getexif()
+    tags = {**exif, **exif.get_ifd(_EXIF_IFD)}
+    return [word for word, numbers in _EXIF_WORDS.items() if any(tags.get(number) for number in numbers)]
+
+
+def _printable(name: str) -> str:
+    return "".join(character for character in name if character.isprintable())[:40]
