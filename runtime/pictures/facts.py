@@ -44,8 +44,6 @@ def facts_of(image: ImageFile, data: bytes) -> Facts:
         return Facts(profile=_bmp_profile(data))
     if image.format == "GIF":
         return Facts(profile=_gif_profile(data))
-    if image.format == "QOI" and data[13:14] == b"\1":
-        return Facts(space=gamma_space(1.0, None))
     if image.format == "TIFF":
         bits = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
         return Facts(max(bits), profile)

@@ -22,6 +22,7 @@ _EXIF_WORDS = {
     "place": (_GPS_IFD,),
 }
 _STRUCTURAL_TEXTS = ("software", "date:", "raw profile type", "xml:com.adobe.xmp")
+_SOFTWARE_COMMENTS = ("created by", "created with", "creator:", "file written by", "lavc")
 _IPTC_TAG, _XMP_TAG = 33723, 700  # of TIFF
 
 
@@ -48,7 +49,9 @@ def _metadata(image: ImageFile) -> list[str]:
         parts.append("XMP")
     if _IPTC_TAG in tags or "Raw profile type iptc" in texts or 0x0404 in image.info.get("photoshop", {}):
         parts.append("IPTC")
-    if image.info.get("comment"):
+    comment = image.info.get("comment") or b""
+    comment = comment.decode("latin-1") if isinstance(comment, bytes) else comment
+    if comment.strip("\0 ") and not comment.lower().startswith(_SOFTWARE_COMMENTS):
         parts.append("comment")
     names = [_printable(name) for name in texts if not name.lower().startswith(_STRUCTURAL_TEXTS)]
     if names:

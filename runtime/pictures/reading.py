@@ -142,5 +142,5 @@ def _refusal(kind: str, error: Exception) -> ImageError | LimitError:
     if "truncated" in text or isinstance(error, EOFError):
         return ImageError(f"a truncated {kind} picture")
     if "text" in text and ("too large" in text or "memory" in text or "max_text" in text):
-        return ImageError(f"a {kind} picture whose text is too large; save it without its metadata")
-    return ImageError(f"a damaged {kind} picture, or one of a sort that is not read")
+        return ImageError(f"a {kind} picture whose text or profile is too large; save it without its metadata")
+    return ImageError(f"a damaged {kind} picture, or one of a sort that is not read; try to save it as PNG, PPM or PFM")

@@ -14,6 +14,7 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"lossless": True, "method": 0},
     "AVIF": {"quality": 90},
+    "QOI": {"colorspace": "sRGB"},
 }
 # where `quality` is the user's: at Pillow's own effort, as files of that type usually are
 _QUALITY_OPTIONS: dict[str, dict[str, Any]] = {
