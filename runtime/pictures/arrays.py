@@ -45,7 +45,7 @@ def from_array(array: npt.ArrayLike) -> Rgb:
         if clipped:
             warnings.warn(f"the picture has {clipped}", ClippingWarning, stacklevel=3)
     else:
-        raise TypeError(f"a picture is of uint8, uint16, uint32 or float, not {pixels.dtype}")
+        raise TypeError(f"a picture is of unsigned integers of 8, 16 or 32 bits or of floats, not of {pixels.dtype}")
     return as_rgb(scaled)
 
 

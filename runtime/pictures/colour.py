@@ -175,8 +175,11 @@ def gamma_space(gamma: float | None, chromaticities: Chromaticities | None) -> C
     is_srgb = gamma is None or abs(gamma - _SRGB_GAMMA) < 0.0005
     if is_srgb and matrix is None:
         return None
-    parts = [*([] if gamma is None else [f"gamma {gamma:.4g}"]), *([] if matrix is None else ["primaries other than those of sRGB"])]
-    curve = srgb_curve if is_srgb or gamma is None else power(1 / gamma)
+    curve, parts = srgb_curve, []
+    if gamma is not None and not is_srgb:
+        curve, parts = power(1 / gamma), [f"gamma {gamma:.4g}"]
+    if matrix is not None:
+        parts.append("primaries other than those of sRGB")
     return ColourSpace(" and ".join(parts), (curve,), matrix)
 
 
