@@ -424,39 +424,6 @@ def test_clipping_is_said() -> None:
             load(tiff(np.full((2, 2, 1), bad, "<f4"), 1, 3))
 
 
-def test_netpbm() -> None:
-    ramp = np.arange(24).reshape(2, 4, 3)
-    for head, body, white in (
-        (b"P6\n4 2\n# a comment\n1023\n", ramp.astype(">u2").tobytes(), 1023),
-        (b"P6 4 2 255\n", ramp.astype(np.uint8).tobytes(), 255),
-        (b"P6 4 2 23 ", ramp.astype(np.uint8).tobytes(), 23),
-        (b"P3\n4 2\n65535\n", b"# a comment\n" + b" ".join(b"%d" % v for v in ramp.ravel()), 65535),
-        (b"PF\n4 2\n-1.0\n", (ramp[::-1] / 23).astype("<f4").tobytes(), 23),
-        (b"PF\n4 2\n1.0\n", (ramp[::-1] / 23).astype(">f4").tobytes(), 23),
-    ):
-        pixels, said = load(head + body)
-        assert np.abs(pixels - ramp * (255 / white)).max() < 1e-3
-        assert said == ([] if b"6" in head and white < 256 else [PRECISION]), head
-    pixels, said = load(b"P5\n2 1\n65535\n" + np.array([77, 65535], ">u2").tobytes() + b"P5\n")
-    assert np.abs(pixels[0, :, 0] - [77 / 257, 255]).max() < 1e-3 and said[0] == "all frames but the first"
-    pixels, said = load(b"Pf\n2 1\n-1\n" + np.array([0.5, 3], "<f4").tobytes())
-    assert "1 of 2 values" in said[0]
-
-
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (b"P6\n2 2\n255\nabc", "truncated"), (b"P3 1 1 7 1 2", "truncated"), (b"P6\n0 5\n255\n", "without pixels"),
-        (b"P6\n2 2\n70000\n", "maxval"), (b"P6\n2 2\n0\n", "maxval"), (b"P3 1 1 7 9 0 0", "above its maxval"),
-        (b"P3 1 1 7 x 0 0", "no number"), (b"P6\n2", "header"), (b"P6\n1e5 4 255\n", "a number that is none"),
-        (b"PF\n1 1\n-1\n" + np.full(3, np.nan, "<f4").tobytes(), "not finite"), (b"P3 1 1 7 -1 0 0", "number|maxval"),
-    ],
-)  # fmt: skip
-def test_damaged_netpbm(data: bytes, reason: str) -> None:
-    with pytest.raises(nicrt.ImageError, match=reason):
-        load(data)
-
-
 def test_orientations(small: np.ndarray) -> None:
     turned = {
         1: small, 2: small[:, ::-1], 3: small[::-1, ::-1], 4: small[::-1], 5: small.swapaxes(0, 1),

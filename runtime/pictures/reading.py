@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -17,6 +18,10 @@ from .srgb import in_srgb
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
+
+logging.getLogger("PIL").addHandler(
+    logging.NullHandler()
+)  # else its errors are printed where nobody has set up logging
 
 # fmt: off
 READ_SUFFIXES = frozenset((

@@ -122,9 +122,16 @@ def _deep_grey(image: ImageFile, bits: int) -> Samples:
         white = ((1 << bits) - 1) << (16 - bits)
     else:
         values, white = values.astype(np.uint16), (1 << bits) - 1
-    if image.format == "TIFF" and image.tag_v2[_TIFF_PHOTOMETRIC] == _WHITE_IS_ZERO:  # type: ignore[attr-defined]
+    if image.format == "TIFF" and _white_is_zero(image):
         values = values.dtype.type(white) - values
     return Samples(values, white)
+
+
+def _white_is_zero(image: ImageFile) -> bool:
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    return bool(
+        tags.get(_TIFF_PHOTOMETRIC, _WHITE_IS_ZERO) == _WHITE_IS_ZERO
+    )  # Pillow takes it for this without the tag
 
 
 def _split(image: Image.Image) -> Samples:
