@@ -19,9 +19,7 @@ from .srgb import in_srgb
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
-logging.getLogger("PIL").addHandler(
-    logging.NullHandler()
-)  # else its errors are printed where nobody has set up logging
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else it prints errors where nobody has set up logging
 
 # fmt: off
 READ_SUFFIXES = frozenset((

@@ -129,9 +129,7 @@ def _deep_grey(image: ImageFile, bits: int) -> Samples:
 
 def _white_is_zero(image: ImageFile) -> bool:
     tags = image.tag_v2  # type: ignore[attr-defined]
-    return bool(
-        tags.get(_TIFF_PHOTOMETRIC, _WHITE_IS_ZERO) == _WHITE_IS_ZERO
-    )  # Pillow takes it for this without the tag
+    return bool(tags.get(_TIFF_PHOTOMETRIC, _WHITE_IS_ZERO) == _WHITE_IS_ZERO)  # Pillow's default too
 
 
 def _split(image: Image.Image) -> Samples:
