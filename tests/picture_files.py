@@ -1,4 +1,4 @@
-"""Picture files and ICC profiles of kinds that Pillow does not write, made byte by byte."""
+"""Picture files and ICC profiles of kinds that Pillow does not write, made byte by byte; what they should become."""
 
 from __future__ import annotations
 
@@ -11,8 +11,38 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
+from nicrt.runtime.pictures import load_picture
+
 SRGB_PRIMARIES = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 P3_PRIMARIES = (0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
+PRECISION = "precision beyond 8 bits at the decoder"
+WHITE = "transparency (shown on white)"
+
+
+def load(data: bytes) -> tuple[np.ndarray, list[str]]:
+    """Values 0..255, and what was said."""
+    picture = load_picture(data, 1 << 20)
+    assert picture.pixels.dtype == np.float32 and picture.pixels.flags["C_CONTIGUOUS"]
+    return picture.pixels * 255, picture.dropped
+
+
+def encoded(linear: np.ndarray) -> np.ndarray:
+    """Linear light → sRGB values 0..255."""
+    return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
+
+
+def decoded(values: np.ndarray) -> np.ndarray:
+    """sRGB values 0..1 → linear light."""
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def on_white(values: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    return 255 - (255 - values) * alpha[:, :, None]
+
+
+def grey(values: np.ndarray) -> np.ndarray:
+    """[height, width] → [height, width, 3]"""
+    return np.repeat(values[:, :, None], 3, axis=2)
 
 
 def save(image: Image.Image | np.ndarray, kind: str, **options: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""First colour, then transparency, then depth: what files of every kind become, against arithmetic done here."""
+"""Colours come before transparency and depth: what files of every kind become, against arithmetic done here."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from PIL import Image, ImageCms
 
 import nicrt
 from conftest import ROOT, SHARED
-from nicrt.runtime.pictures import from_array, load_picture
 from picture_files import (
     P3_PRIMARIES,
+    PRECISION,
     SRGB_PRIMARIES,
+    WHITE,
     chunk,
+    decoded,
+    encoded,
     gamma_chunk,
+    grey,
     grey_profile,
+    load,
     matrix_profile,
+    on_white,
     png,
     primaries_chunk,
     profile_chunk,
@@ -27,56 +33,7 @@ from picture_files import (
 )
 
 CASES = ROOT / "tests" / "cases" / "pictures"
-PRECISION = "precision beyond 8 bits at the decoder"
-WHITE = "transparency (shown on white)"
 SWAP = "colour profile 'made for tests' (converted to sRGB)"
-
-
-def load(data: bytes) -> tuple[np.ndarray, list[str]]:
-    """Values 0..255, and what was said."""
-    picture = load_picture(data, 1 << 20)
-    assert picture.pixels.dtype == np.float32 and picture.pixels.flags["C_CONTIGUOUS"]
-    return picture.pixels * 255, picture.dropped
-
-
-def encoded(linear: np.ndarray) -> np.ndarray:
-    """Linear light → sRGB values 0..255."""
-    return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
-
-
-def decoded(values: np.ndarray) -> np.ndarray:
-    """sRGB values 0..1 → linear light."""
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-
-
-def on_white(values: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    return 255 - (255 - values) * alpha[:, :, None]
-
-
-def grey(values: np.ndarray) -> np.ndarray:
-    """[height, width] → [height, width, 3]"""
-    return np.repeat(values[:, :, None], 3, axis=2)
-
-
-@pytest.fixture(scope="module")
-def small() -> np.ndarray:
-    """uint8 [40, 60, 3]"""
-    return np.asarray(Image.open(ROOT / "tests" / "pictures" / "harbour.png").convert("RGB"))[::4, ::4].copy()
-
-
-@pytest.fixture(scope="module")
-def deep(small: np.ndarray) -> np.ndarray:
-    """uint16 [40, 60, 3]: whose lower bytes matter"""
-    noise = np.random.default_rng(5).integers(0, 256, small.shape)
-    return (small.astype(np.uint16) << 8) + noise.astype(np.uint16)
-
-
-@pytest.fixture(scope="module")
-def alpha(small: np.ndarray) -> np.ndarray:
-    """uint16 [40, 60], with both ends in it"""
-    values = np.random.default_rng(6).integers(0, 65536, small.shape[:2]).astype(np.uint16)
-    values[0, :2] = 0, 65535
-    return values
 
 
 # the cases that were reported
@@ -225,7 +182,7 @@ CICP_SRGB = b"cICP", bytes([1, 13, 0, 1])
 
 
 def test_numbers_of_png(small: np.ndarray, deep: np.ndarray) -> None:
-    for chunks in ([CICP_P3], [primaries_chunk(P3_PRIMARIES)], [gamma_chunk(0.45455), primaries_chunk(P3_PRIMARIES)]):
+    for chunks in ([CICP_P3], [primaries_chunk(P3_PRIMARIES)]):
         pixels, said = load(png(small, 8, chunks))
         assert len(said) == 1 and "converted to sRGB" in said[0]
         assert np.abs(pixels - p3_in_srgb(small / 255)).max() < 0.2
@@ -304,6 +261,35 @@ def test_profiles_that_pillow_does_not_find(small: np.ndarray) -> None:
     assert said == [SWAP] and np.abs(pixels - encoded(colours**1.8)).max() < 1
 
 
+def test_colours_without_profile(small: np.ndarray) -> None:
+    """EXIF's mark for Adobe RGB, which cameras write alone, and the tags of TIFF."""
+    matrix = [[1.3983558, -0.3983558, 0], [0, 1, 0], [0, -0.0429291, 1.0429291]]  # Adobe RGB → sRGB
+    exif = Image.Exif()
+    exif[0x8769] = {0xA001: 65535, 0xA005: {1: "R03"}}
+    plain, _ = load(save(small, "JPEG", quality=100, subsampling=0))
+    pixels, said = load(save(small, "JPEG", quality=100, subsampling=0, exif=exif))
+    expected = encoded(np.clip((plain / 255) ** 2.19921875 @ np.array(matrix).T, 0, 1))
+    assert said == ["Adobe RGB (converted to sRGB)"] and np.abs(pixels - expected).max() < 0.2
+    both = [gamma_chunk(1 / 2.19921875), primaries_chunk((0.64, 0.33, 0.21, 0.71, 0.15, 0.06))]
+    pixels, _ = load(png(plain.round(), 8, both))
+    assert np.abs(pixels - expected).max() < 0.2
+    pixels, said = load(save(small, "TIFF", tiffinfo={318: (0.3127, 0.3290), 319: P3_PRIMARIES}))
+    assert len(said) == 1 and np.abs(pixels - p3_in_srgb(small / 255)).max() < 0.2
+    pixels, said = load(save(small, "TIFF", tiffinfo={318: (0.3127, 0.3290), 319: SRGB_PRIMARIES}))
+    assert said == [] and np.abs(pixels - small).max() < 1e-3
+
+
+def test_damaged_descriptions_are_said(small: np.ndarray) -> None:
+    unreadable = "a colour profile that cannot be read"
+    profile = matrix_profile(1.8)
+    cut = bytearray(save(small, "JPEG", icc_profile=profile))
+    place = cut.index(b"ICC_PROFILE\0") + 13
+    cut[place] = 2  # the second of which is missing
+    assert load(bytes(cut))[1] == [unreadable]
+    assert load(png(small, 8, [(b"iCCP", b"name\0\0junk")]))[1] == [unreadable]
+    assert load(png(small, 8, [(b"cICP", b"\1")]))[1] == ["a cICP chunk that cannot be read"]
+
+
 def test_models_of_colour(small: np.ndarray) -> None:
     picture = Image.fromarray(small)
     for mode, limit in (("CMYK", 1), ("YCbCr", 3.1), ("LAB", 0)):
@@ -315,128 +301,3 @@ def test_models_of_colour(small: np.ndarray) -> None:
         else:
             pixels, _ = load(save(picture.convert(mode), "TIFF"))
             assert np.abs(pixels - small).max() < limit
-
-
-# transparency
-
-
-def test_keys(small: np.ndarray, deep: np.ndarray) -> None:
-    """tRNS names one transparent colour in the file's own depth, 16 bits of it too."""
-    for bits in (1, 2, 4):
-        levels = small[:, :, :1] >> (8 - bits)
-        key = int(levels[20, 20, 0])
-        pixels, said = load(png(levels, bits, [(b"tRNS", struct.pack(">H", key))]))
-        expected = on_white(grey(levels[:, :, 0] * (255 / (2**bits - 1))), levels[:, :, 0] != key)
-        assert said == [WHITE] and np.abs(pixels - expected).max() < 1e-3
-    for samples, bits in ((small, 8), (deep, 16), (small[:, :, :1], 8), (deep[:, :, :1], 16)):
-        key = samples[20, 20]
-        pixels, said = load(png(samples, bits, [(b"tRNS", key.astype(">u2").tobytes())]))
-        clear = (samples == key).all(axis=2)
-        expected = on_white(np.broadcast_to(samples / (2**bits - 1) * 255, small.shape), ~clear)
-        assert said[0] == WHITE and np.abs(pixels - expected).max() < 1e-3
-        pixels, said = load(png(samples // 2, bits, [(b"tRNS", b"\xff\xff" * samples.shape[2])]))
-        assert WHITE not in said
-
-
-def test_deep_alpha(deep: np.ndarray, alpha: np.ndarray) -> None:
-    expected = on_white(deep / 257, alpha / 65535)
-    for data in (png(np.dstack([deep, alpha]), 16), tiff(np.dstack([deep, alpha]), 2, extra=2)):
-        pixels, said = load(data)
-        assert said == [WHITE, PRECISION] and np.abs(pixels - expected).max() < 1e-3
-    pixels, said = load(png(np.dstack([deep[:, :, 0], alpha]), 16))
-    assert said == [WHITE, PRECISION]
-    assert np.abs(pixels - on_white(grey(deep[:, :, 0] / 257), alpha / 65535)).max() < 1e-3
-    opaque = np.full_like(alpha, 65535)
-    assert load(png(np.dstack([deep, opaque]), 16))[1] == [PRECISION]
-
-
-def test_premultiplied_alpha(small: np.ndarray, deep: np.ndarray, alpha: np.ndarray) -> None:
-    for samples, white, limit in ((deep, 65535, 0.01), (small, 255, 1)):
-        opacity = alpha if white == 65535 else (alpha >> 8).astype(np.uint8)
-        product = np.rint(samples * (opacity[:, :, None] / white)).astype(samples.dtype)
-        expected = on_white(samples / white * 255, opacity / white)
-        pixels, said = load(tiff(np.dstack([product, opacity]), 2, extra=1))
-        assert said[0] == WHITE and np.abs(pixels - expected).max() < limit
-    pixels, said = load(tiff(np.dstack([product[:, :, 0], opacity]), 1, extra=1))
-    assert said == [WHITE] and np.abs(pixels - grey(expected[:, :, 0])).max() < 1
-    assert load(tiff(np.dstack([deep, alpha]), 2, extra=0))[1] == [PRECISION]  # a channel that means nothing
-
-
-# depth
-
-
-def test_scale_follows_the_type(deep: np.ndarray) -> None:
-    level = deep[:, :, :1]
-    expected = level[:, :, :1].repeat(3, axis=2) / 257
-    files = [
-        png(level, 16), tiff(level, 1), tiff(level.astype(">u2"), 1), tiff(65535 - level, 0),
-        tiff(level.astype(np.uint32) * 65537, 1), tiff((level / 65535).astype("<f4"), 1, 3),
-        tiff((level / 65535).astype(">f4"), 1, 3), tiff((1 - level / 65535).astype("<f4"), 0, 3),
-    ]  # fmt: skip
-    for data in files:
-        pixels, said = load(data)
-        assert said == [PRECISION] and np.abs(pixels - expected).max() < 1e-3
-    for order in "<>":
-        assert np.abs(load(tiff(deep.astype(f"{order}u2"), 2))[0] - deep / 257).max() < 1e-3
-    assert np.abs(load(save(level[:, :, 0], "JPEG2000"))[0] - expected).max() < 1e-3
-    twelve = level[:, :, 0] >> 4
-    packed = np.stack(
-        [twelve[:, ::2] >> 4, (twelve[:, ::2] & 15) << 4 | twelve[:, 1::2] >> 8, twelve[:, 1::2] & 255], axis=2
-    ).astype(np.uint8)
-    pixels, said = load(tiff(packed.reshape(40, -1, 1), 1, bits=12, width=60))
-    assert said == [PRECISION] and np.abs(pixels - grey(twelve / 4095 * 255)).max() < 1e-3
-
-
-def test_dark_pictures_stay_dark() -> None:
-    """The largest value that occurs is no white."""
-    for data in (
-        tiff(np.full((4, 4, 1), 0.01, "<f4"), 1, 3),
-        tiff(np.full((4, 4, 1), 655, "<u2"), 1),
-        b"Pf\n4 4\n-1.0\n" + np.full(16, 0.01, "<f4").tobytes(),
-    ):
-        assert np.abs(load(data)[0] - 2.55).max() < 0.01
-
-
-@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32])
-def test_signed_integers_are_refused(dtype: type) -> None:
-    samples = np.ones((4, 4, 1), dtype)
-    with pytest.raises(nicrt.ImageError, match="signed integers"):
-        load(tiff(samples, 1, 2))
-    with pytest.raises(TypeError, match="unsigned"):
-        from_array(samples)
-
-
-def test_planes_apart(small: np.ndarray, deep: np.ndarray) -> None:
-    pixels, said = load(tiff(small, 2, planar=True))
-    assert said == [] and np.abs(pixels - small).max() < 1e-3
-    with pytest.raises(nicrt.ImageError, match="separate planes"):
-        load(tiff(deep, 2, planar=True))
-
-
-def test_clipping_is_said() -> None:
-    values = np.array([[0.5, 1.01, 4.0, -1.0]], "<f4")
-    _, said = load(tiff(values[:, :, None], 1, 3))
-    assert said == ["3 of 4 values (75%) outside 0..1 (from -1 to 4), clipped", PRECISION]
-    tiny = np.array([[0.0, 1.0001, -0.0001, 1.0]], "<f4")  # less than half a grey level
-    assert load(tiff(tiny[:, :, None], 1, 3))[1] == [PRECISION]
-    for bad in (np.nan, np.inf, -np.inf):
-        with pytest.raises(nicrt.ImageError, match="not finite"):
-            load(tiff(np.full((2, 2, 1), bad, "<f4"), 1, 3))
-
-
-def test_orientations(small: np.ndarray) -> None:
-    turned = {
-        1: small, 2: small[:, ::-1], 3: small[::-1, ::-1], 4: small[::-1], 5: small.swapaxes(0, 1),
-        6: np.rot90(small, -1), 7: small.swapaxes(0, 1)[::-1, ::-1], 8: np.rot90(small),
-    }  # fmt: skip
-    for orientation, expected in turned.items():
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        opacity = np.full(small.shape[:2], 51, np.uint8)
-        for data, wanted in (
-            (save(small, "PNG", exif=exif), expected),
-            (save(small, "TIFF", exif=exif), expected),
-            (save(np.dstack([small, opacity]), "PNG", exif=exif), 255 - (255 - expected.astype(float)) / 5),
-            (png(small * np.uint16(257), 16, [(b"eXIf", exif.tobytes()[6:])]), expected),
-        ):
-            assert np.abs(load(data)[0] - wanted).max() < 0.01

@@ -1,5 +1,5 @@
 """Pictures of every common type in and out, arrays, and what is said about what they lose. Colours, transparency and
-depth: test_picture_colours.py.
+depth: test_picture_colours.py, test_picture_depth.py.
 """
 
 from __future__ import annotations
@@ -21,19 +21,11 @@ import nicrt
 from conftest import GOLDEN
 from nicrt.runtime.cli import main
 from nicrt.runtime.pictures import READ_SUFFIXES, from_array, load_picture, output_format, resample, save_picture
-from picture_files import chunk, png, save, tiff
-
-PRECISION = "precision beyond 8 bits at the decoder"
+from picture_files import PRECISION, chunk, load, png, save, tiff
 
 
-def load_file(data: bytes) -> tuple[np.ndarray, list[str]]:
-    picture = load_picture(data, 1 << 20)
-    assert picture.pixels.dtype == np.float32 and picture.pixels.flags["C_CONTIGUOUS"]
-    return picture.pixels, picture.dropped
-
-
-def load(image: Image.Image, kind: str, **options: object) -> tuple[np.ndarray, list[str]]:
-    return load_file(save(image, kind, **options))
+def load_as(image: Image.Image, kind: str, **options: object) -> tuple[np.ndarray, list[str]]:
+    return load(save(image, kind, **options))
 
 
 @pytest.mark.parametrize(
@@ -44,17 +36,17 @@ def load(image: Image.Image, kind: str, **options: object) -> tuple[np.ndarray, 
     ],
 )  # fmt: skip
 def test_modes(harbour: np.ndarray, mode: str, kind: str, dropped: int) -> None:
-    pixels, said = load(Image.fromarray(harbour).convert(mode), kind)
-    assert pixels.shape == harbour.shape and pixels.min() >= 0 and pixels.max() <= 1
+    pixels, said = load_as(Image.fromarray(harbour).convert(mode), kind)
+    assert pixels.shape == harbour.shape and pixels.min() >= 0 and pixels.max() <= 255.001
     assert len(said) == dropped, said
     if mode == "RGB":
-        np.testing.assert_allclose(pixels * 255, harbour, atol=1e-4)
+        np.testing.assert_allclose(pixels, harbour, atol=1e-4)
 
 
 def test_sixteen_bit_grey_keeps_its_precision() -> None:
     values = np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16) + 77
-    pixels, said = load(Image.fromarray(values), "PNG")
-    np.testing.assert_allclose(pixels[:, :, 0] * 65535, values, atol=0.01)
+    pixels, said = load_as(Image.fromarray(values), "PNG")
+    np.testing.assert_allclose(pixels[:, :, 0] * 257, values, atol=0.02)
     assert said == [PRECISION]
 
 
@@ -67,16 +59,16 @@ def test_metadata_is_said(harbour: np.ndarray) -> None:
     exif[0x013B], exif[0x8298], exif[0x0110] = "artist", "copyright", "camera"
     exif[0x8769], exif[0x8825] = {0x829A: 0.01}, {1: "N", 2: (1.0, 2.0, 3.0)}
     words = "EXIF (artist, copyright, camera, exposure, place)"
-    assert load(picture, "PNG", exif=exif)[1] == [f"metadata: {words}"]
+    assert load_as(picture, "PNG", exif=exif)[1] == [f"metadata: {words}"]
     for kind in ("WEBP", "AVIF"):
-        assert load(picture, kind, exif=exif, xmp=b"<x/>")[1] == [f"metadata: {words}, XMP"]
-    assert load(picture, "JPEG", exif=exif, xmp=b"<x/>", comment=b"hello")[1] == [f"metadata: {words}, XMP, comment"]
+        assert load_as(picture, kind, exif=exif, xmp=b"<x/>")[1] == [f"metadata: {words}, XMP"]
+    assert load_as(picture, "JPEG", exif=exif, xmp=b"<x/>", comment=b"hello")[1] == [f"metadata: {words}, XMP, comment"]
     texts = PngInfo()
     for name in ("Author", "Software", "date:create"):
         texts.add_text(name, "x")
-    assert load(picture, "PNG", pnginfo=texts)[1] == ["metadata: text (Author)"]
+    assert load_as(picture, "PNG", pnginfo=texts)[1] == ["metadata: text (Author)"]
     data = save(picture, "PNG")
-    assert load_file(data[:-12] + chunk(b"tEXt", b"Title\0x") + data[-12:])[1] == ["metadata: text (Title)"]
+    assert load(data[:-12] + chunk(b"tEXt", b"Title\0x") + data[-12:])[1] == ["metadata: text (Title)"]
 
 
 def test_nothing_is_said_of_nothing(harbour: np.ndarray) -> None:
@@ -84,20 +76,29 @@ def test_nothing_is_said_of_nothing(harbour: np.ndarray) -> None:
     picture = Image.fromarray(harbour)
     opaque = picture.convert("RGBA")
     for kind in ("PNG", "WEBP", "AVIF", "TIFF", "TGA", "JPEG2000"):
-        assert load(opaque, kind)[1] == [], kind
+        assert load_as(opaque, kind)[1] == [], kind
     exif = Image.Exif()
     exif[0x0131], exif[0x0112] = "software", 1
     for kind in ("PNG", "JPEG", "TIFF"):
-        assert load(picture, kind, exif=exif, dpi=(300, 300))[1] == []
-    assert load(picture, "JPEG", comment=b"CREATOR: a program")[1] == []
-    assert load(picture.quantize(16), "GIF", transparency=200)[1] == []
+        assert load_as(picture, kind, exif=exif, dpi=(300, 300))[1] == []
+    assert load_as(picture, "JPEG", comment=b"CREATOR: a program")[1] == []
+    assert load_as(picture.quantize(16), "GIF", transparency=200)[1] == []
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF", "MPO"])
 def test_further_pictures_are_said(harbour: np.ndarray, kind: str) -> None:
     small = Image.fromarray(harbour[::4, ::4])
-    pixels, said = load(small, kind, save_all=True, append_images=[Image.fromarray(255 - harbour[::4, ::4])])
-    assert said == ["all frames but the first"] and np.abs(pixels * 255 - np.asarray(small)).mean() < 12
+    pixels, said = load_as(small, kind, save_all=True, append_images=[Image.fromarray(255 - harbour[::4, ::4])])
+    assert said == ["all frames but the first"] and np.abs(pixels - np.asarray(small)).mean() < 12
+
+
+def test_gain_maps_are_said(harbour: np.ndarray) -> None:
+    """JPEG files of phones that hold an HDR picture besides."""
+    xmp = b'http://ns.adobe.com/xap/1.0/\0<x hdrgm:Version="1.0"/>'
+    data = save(Image.fromarray(harbour), "MPO", save_all=True, append_images=[Image.fromarray(harbour[::2, ::2])])
+    place = 2 + 2 + int.from_bytes(data[4:6], "big")  # behind the first segment
+    said = load(data[:place] + b"\xff\xe1" + (len(xmp) + 2).to_bytes(2, "big") + xmp + data[place:])[1]
+    assert said == ["gain map", "metadata: XMP"]
 
 
 # files that are refused
@@ -194,12 +195,12 @@ def test_netpbm() -> None:
         (b"PF\n4 2\n-1.0\n", (ramp[::-1] / 23).astype("<f4").tobytes(), 23),
         (b"PF\n4 2\n1.0\n", (ramp[::-1] / 23).astype(">f4").tobytes(), 23),
     ):
-        pixels, said = load_file(head + body)
-        assert np.abs(255 * pixels - ramp * (255 / white)).max() < 1e-3
+        pixels, said = load(head + body)
+        assert np.abs(pixels - ramp * (255 / white)).max() < 1e-3
         assert said == ([] if b"6" in head and white < 256 else [PRECISION]), head
-    pixels, said = load_file(b"P5\n2 1\n65535\n" + np.array([77, 65535], ">u2").tobytes() + b"P5\n")
-    assert np.abs(255 * pixels[0, :, 0] - [77 / 257, 255]).max() < 1e-3 and said[0] == "all frames but the first"
-    pixels, said = load_file(b"Pf\n2 1\n-1\n" + np.array([0.5, 3], "<f4").tobytes())
+    pixels, said = load(b"P5\n2 1\n65535\n" + np.array([77, 65535], ">u2").tobytes() + b"P5\n")
+    assert np.abs(pixels[0, :, 0] - [77 / 257, 255]).max() < 1e-3 and said[0] == "all frames but the first"
+    pixels, said = load(b"Pf\n2 1\n-1\n" + np.array([0.5, 3], "<f4").tobytes())
     assert "1 of 2 values" in said[0]
 
 
@@ -214,7 +215,7 @@ def test_netpbm() -> None:
 )  # fmt: skip
 def test_damaged_netpbm(data: bytes, reason: str) -> None:
     with pytest.raises(nicrt.ImageError, match=reason):
-        load_file(data)
+        load(data)
 
 
 def test_pixel_limit(harbour: np.ndarray) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from ..evaluate import Measurement, measure, plot, results
 
     name, *sources = options.paths
-    pictures = _pictures(sources, options.max_pixels)
+    pictures = _pictures(sources, options.max_pixels, Report(options.quiet, 1).note)
     coder = _coder(name, options)
     qualities = options.qualities or coder.qualities
     report = Report(options.quiet, len(pictures) * len(qualities))
@@ -65,8 +65,8 @@ def _print_table(found: dict[str, Any]) -> None:
         print("  ".join(f"{value:>13.4f}" for value in row))
 
 
-def _pictures(sources: Sequence[str], max_pixels: int) -> dict[str, Pixels]:
-    """Name → pixels of the files, and of all pictures in the folders, that are named."""
+def _pictures(sources: Sequence[str], max_pixels: int, note: Callable[[str], None]) -> dict[str, Pixels]:
+    """Name → pixels of the files, and of all pictures in the folders, that are named; notes what they lose."""
     from ..pictures import READ_SUFFIXES, load_picture
 
     files: list[str] = []
@@ -77,12 +77,14 @@ def _pictures(sources: Sequence[str], max_pixels: int) -> dict[str, Pixels]:
             files.append(source)
     if not files:
         raise ValueError("no pictures to evaluate on")
-    return {
-        Path(file).stem if files.count(file) == 1 else file: np.rint(
-            255 * load_picture(read(file), max_pixels).pixels
-        ).astype(np.uint8)
-        for file in files
-    }
+    pictures: dict[str, Pixels] = {}
+    for file in files:
+        picture = load_picture(read(file), max_pixels)
+        for what in picture.dropped:
+            note(f"{file}: not measured: {what}")
+        name = Path(file).stem if files.count(file) == 1 else file
+        pictures[name] = np.rint(255 * picture.pixels).astype(np.uint8)
+    return pictures
 
 
 def _coder(name: str, options: argparse.Namespace) -> Coder:

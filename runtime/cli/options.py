@@ -94,7 +94,8 @@ def _add_encode(commands: Commands) -> None:
     encode = commands.add_parser(
         "encode",
         help="pictures → .nic files",
-        description="Encode pictures of any type that Pillow reads: nicrt encode IN OUT.nic, or IN... FOLDER",
+        description="Encode pictures (PNG, JPEG, WebP, AVIF, TIFF, BMP, GIF, JPEG 2000, TGA, QOI, PPM, PFM) as sRGB: "
+        "nicrt encode IN OUT.nic, or IN... FOLDER",
     )
     encode.add_argument("paths", nargs="+", metavar="IN... OUT")
     encode.add_argument("-q", "--quality", type=_number(0, 100, float), default=50.0, help="0..100 (default: 50)")

@@ -21,24 +21,24 @@ Matrix = npt.NDArray[np.float64]
 Chromaticities = Sequence[float]  # x and y of white, red, green, blue
 
 _STRIP_SAMPLES = 1 << 20
-_D65 = (0.3127, 0.3290)
-_C = (0.310, 0.316)
-SRGB_CHROMATICITIES = (*_D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+WHITE_D65 = (0.3127, 0.3290)
+_WHITE_C = (0.310, 0.316)
+SRGB_CHROMATICITIES = (*WHITE_D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 D50 = np.array([0.9642, 1.0, 0.8249])  # white of the space that ICC profiles convert to
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
 _PRIMARIES: dict[int, Chromaticities] = {
     1: SRGB_CHROMATICITIES,
-    4: (*_C, 0.67, 0.33, 0.21, 0.71, 0.14, 0.08),
-    5: (*_D65, 0.64, 0.33, 0.29, 0.60, 0.15, 0.06),
-    6: (*_D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070),
-    7: (*_D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070),
-    8: (*_C, 0.681, 0.319, 0.243, 0.692, 0.145, 0.049),
-    9: (*_D65, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046),
+    4: (*_WHITE_C, 0.67, 0.33, 0.21, 0.71, 0.14, 0.08),
+    5: (*WHITE_D65, 0.64, 0.33, 0.29, 0.60, 0.15, 0.06),
+    6: (*WHITE_D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070),
+    7: (*WHITE_D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070),
+    8: (*_WHITE_C, 0.681, 0.319, 0.243, 0.692, 0.145, 0.049),
+    9: (*WHITE_D65, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046),
     10: (1 / 3, 1 / 3, 1, 0, 0, 1, 0, 0),
     11: (0.314, 0.351, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
-    12: (*_D65, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
-    22: (*_D65, 0.630, 0.340, 0.295, 0.605, 0.155, 0.077),
+    12: (*WHITE_D65, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
+    22: (*WHITE_D65, 0.630, 0.340, 0.295, 0.605, 0.155, 0.077),
 }
 UNSPECIFIED = 2
 _SRGB_TRANSFER = 13
@@ -113,7 +113,7 @@ def _adapted(source_white: Matrix, white: Matrix) -> Matrix:
 
 def srgb_from_xyz(white: Matrix) -> Matrix:
     """XYZ seen under `white` → linear sRGB."""
-    whole: Matrix = np.linalg.inv(_to_xyz(SRGB_CHROMATICITIES)) @ _adapted(white, _white(*_D65))
+    whole: Matrix = np.linalg.inv(_to_xyz(SRGB_CHROMATICITIES)) @ _adapted(white, _white(*WHITE_D65))
     return whole
 
 
@@ -161,8 +161,7 @@ def _narrow(curve: Curve, bits: int) -> Curve:
     return lambda values: curve(np.clip((values * np.float32(steps) - 16) / np.float32(219), 0, 1))
 
 
-# 1 / 2.2 to five digits: what is written for sRGB
-_SRGB_GAMMA = 0.45455
+_SRGB_GAMMA = 0.45455  # 1 / 2.2 to five digits: what is written beside sRGB's primaries for its curve
 
 
 def gamma_space(gamma: float | None, chromaticities: Chromaticities | None) -> ColourSpace | None:
@@ -172,15 +171,18 @@ def gamma_space(gamma: float | None, chromaticities: Chromaticities | None) -> C
     if gamma is not None and not gamma > 0:
         raise ValueError("a gamma of 0")
     matrix = None if chromaticities is None else _matrix(chromaticities)
-    is_srgb = gamma is None or abs(gamma - _SRGB_GAMMA) < 0.0005
-    if is_srgb and matrix is None:
+    if matrix is None and gamma is not None and abs(gamma - _SRGB_GAMMA) < 0.0001:
+        gamma = None
+    if gamma is None and matrix is None:
         return None
-    curve, parts = srgb_curve, []
-    if gamma is not None and not is_srgb:
-        curve, parts = power(1 / gamma), [f"gamma {gamma:.4g}"]
+    parts = [] if gamma is None else [f"gamma {gamma:.4g}"]
     if matrix is not None:
         parts.append("primaries other than those of sRGB")
-    return ColourSpace(" and ".join(parts), (curve,), matrix)
+    return ColourSpace(" and ".join(parts), (srgb_curve if gamma is None else power(1 / gamma),), matrix)
+
+
+def adobe_rgb() -> ColourSpace:
+    return ColourSpace("Adobe RGB", (power(2.19921875),), _matrix((*WHITE_D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)))
 
 
 def to_srgb(samples: npt.NDArray[Any], white: int, space: ColourSpace) -> Rgb:

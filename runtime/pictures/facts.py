@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError
-from .colour import UNSPECIFIED, ColourSpace, coded_space, gamma_space
+from .colour import UNSPECIFIED, WHITE_D65, ColourSpace, adobe_rgb, coded_space, gamma_space
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
+
+_INTEROPERABILITY = 0xA005  # EXIF's directory of that name
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -32,6 +34,13 @@ class Facts:
 def facts_of(image: ImageFile, data: bytes) -> Facts:
     """Facts of an opened file. Raises ImageError for colours that cannot be converted."""
     profile = image.info.get("icc_profile") or None
+    facts = _facts_of_type(image, data, profile)
+    if "icc_profile" in image.info and profile is None:  # damaged, or a part of it is missing
+        facts.problems += ("a colour profile that cannot be read",)
+    return facts
+
+
+def _facts_of_type(image: ImageFile, data: bytes, profile: bytes | None) -> Facts:
     if image.format == "PNG":
         return _png(data, profile)
     if image.format == "AVIF":
@@ -45,9 +54,28 @@ def facts_of(image: ImageFile, data: bytes) -> Facts:
     if image.format == "GIF":
         return Facts(profile=_gif_profile(data))
     if image.format == "TIFF":
-        bits = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
-        return Facts(max(bits), profile)
+        return _tiff(image.tag_v2, profile)  # type: ignore[attr-defined]
+    if profile is None and image.format in ("JPEG", "MPO") and _is_adobe_rgb(image):
+        return Facts(space=adobe_rgb())
     return Facts(profile=profile)
+
+
+def _is_adobe_rgb(image: ImageFile) -> bool:
+    """Whether EXIF has the mark by which cameras say so, which write no profile (DCF 2.0)."""
+    return bool(image.getexif().get_ifd(_INTEROPERABILITY).get(1) == "R03")
+
+
+def _tiff(tags: Mapping[int, Any], profile: bytes | None) -> Facts:
+    bits = max(tags.get(258, (1,)))
+    if profile is not None:
+        return Facts(bits, profile)
+    problems = ("a transfer function",) if 301 in tags else ()
+    primaries = (*tags.get(318, WHITE_D65), *tags.get(319, ()))
+    try:
+        space = gamma_space(None, tuple(map(float, primaries))) if len(primaries) == 8 else None
+    except ValueError as error:
+        return Facts(bits, problems=(*problems, f"chromaticities ({error})"))
+    return Facts(bits, space=space, problems=problems)
 
 
 def _png_chunks(data: bytes) -> dict[bytes, bytes]:
@@ -89,8 +117,9 @@ def _png(data: bytes, profile: bytes | None) -> Facts:
         if matrix != 0:
             raise ImageError("its cICP chunk has a matrix that PNG does not allow; convert the picture to sRGB first")
         return Facts(bits, None, coded_space(primaries, transfer, bool(full_range), bits))
+    problems = ("a cICP chunk that cannot be read",) if b"cICP" in chunks else ()
     if profile or b"sRGB" in chunks:
-        return Facts(bits, profile)
+        return Facts(bits, profile, problems=problems)
     gamma, chromaticities = chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b"")
     try:
         space = gamma_space(
@@ -100,8 +129,8 @@ def _png(data: bytes, profile: bytes | None) -> Facts:
             else None,
         )
     except ValueError as error:
-        return Facts(bits, problems=(f"gAMA and cHRM ({error})",))
-    return Facts(bits, space=space)
+        return Facts(bits, problems=(*problems, f"gAMA and cHRM ({error})"))
+    return Facts(bits, space=space, problems=problems)
 
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
