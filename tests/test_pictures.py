@@ -278,7 +278,7 @@ def test_output_formats(harbour: np.ndarray) -> None:
             output_format(bad)
 
 
-@pytest.mark.parametrize("name", ["ico", "icns", "cur", "xbm", "msp", "palm", "blp", "pgm", "pbm", "pfm", "wmf"])
+@pytest.mark.parametrize("name", ["ico", "icns", "cur", "xbm", "msp", "palm", "blp", "pgm", "pbm", "pfm", "bw", "wmf"])
 def test_types_that_cannot_hold_the_picture(name: str) -> None:
     for options in ({}, {"allow_palette": True}):
         with pytest.raises(nicrt.ImageError, match=r"try \.png"):

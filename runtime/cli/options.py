@@ -95,7 +95,7 @@ def _add_encode(commands: Commands) -> None:
         "encode",
         help="pictures → .nic files",
         description="Encode pictures (PNG, JPEG, WebP, AVIF, TIFF, BMP, GIF, JPEG 2000, TGA, QOI, PPM, PFM) as sRGB: "
-        "nicrt encode IN OUT.nic, or IN... FOLDER",
+        "nicrt encode IN OUT.nic, or IN... FOLDER. White is the largest value of integers and 1.0 of floats.",
     )
     encode.add_argument("paths", nargs="+", metavar="IN... OUT")
     encode.add_argument("-q", "--quality", type=_number(0, 100, float), default=50.0, help="0..100 (default: 50)")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
 _INTEROPERABILITY = 0xA005  # EXIF's directory of that name
+_BITS, _TRANSFER_FUNCTION, _WHITE_POINT, _PRIMARIES = 258, 301, 318, 319  # of TIFF
+_INDEXED = 3  # of PNG
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -66,11 +68,11 @@ def _is_adobe_rgb(image: ImageFile) -> bool:
 
 
 def _tiff(tags: Mapping[int, Any], profile: bytes | None) -> Facts:
-    bits = max(tags.get(258, (1,)))
+    bits = max(tags.get(_BITS, (1,)))
     if profile is not None:
         return Facts(bits, profile)
-    problems = ("a transfer function",) if 301 in tags else ()
-    primaries = (*tags.get(318, WHITE_D65), *tags.get(319, ()))
+    problems = ("a transfer function",) if _TRANSFER_FUNCTION in tags else ()
+    primaries = (*tags.get(_WHITE_POINT, WHITE_D65), *tags.get(_PRIMARIES, ()))
     try:
         space = gamma_space(None, tuple(map(float, primaries))) if len(primaries) == 8 else None
     except ValueError as error:
@@ -111,7 +113,8 @@ def _png(data: bytes, profile: bytes | None) -> Facts:
     iCCP, sRGB, gAMA with cHRM.
     """
     chunks = _png_chunks(data)
-    bits = chunks[b"IHDR"][8]
+    bits, colour_type = chunks[b"IHDR"][8:10]
+    bits = 8 if colour_type == _INDEXED else bits  # a palette's colours have 8
     if len(cicp := chunks.get(b"cICP", b"")) == 4:
         primaries, transfer, matrix, full_range = cicp
         if matrix != 0:

@@ -120,7 +120,7 @@ def _kind_of(data: bytes) -> tuple[str, str]:
             return kind, module
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP", "WebP"
-    if data[4:8] == b"ftyp" and any(brand in data[8 : min(256, data[3])] for brand in (b"avif", b"avis")):
+    if data[4:8] == b"ftyp" and any(brand in data[8:128] for brand in (b"avif", b"avis")):
         return "AVIF", "Avif"
     if _is_tga(data):
         return "TGA", "Tga"

@@ -139,7 +139,8 @@ def _split(image: Image.Image) -> Samples:
         if image.palette.mode not in ("RGB", "RGBA"):
             raise ImageError(f"a picture with a palette of {image.palette.mode} colours; convert it to RGB first")
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    image = {"La": lambda: image.convert("LA"), "RGBa": lambda: image.convert("RGBA")}.get(image.mode, lambda: image)()
+    if image.mode in ("La", "RGBa"):  # premultiplied
+        image = image.convert(image.mode.upper())
     if image.mode in ("LA", "RGBA"):
         # Pillow drops alpha here and leaves colours as they are, those of clear pixels too
         return Samples(image.convert(image.mode[:-1]), alpha=np.asarray(image.getchannel("A")))

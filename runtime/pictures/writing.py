@@ -25,7 +25,7 @@ _QUALITY_OPTIONS: dict[str, dict[str, Any]] = {
 _PALETTE_TYPES = ("GIF",)
 _QUICK = {".png": "PNG", ".ppm": "PPM", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}  # spares Pillow's plugins
 # bilevel, grey, icons of fixed sizes, palettes, or written by programs beside Pillow
-_UNFIT_SUFFIXES = (".pbm", ".pgm", ".pfm")
+_UNFIT_SUFFIXES = (".pbm", ".pgm", ".pfm", ".bw")
 _UNFIT_TYPES = (
     "BLP", "BUFR", "CUR", "GRIB", "HDF5", "ICNS", "ICO", "MSP", "PALM", "SPIDER", "WMF", "XBM",
 )  # fmt: skip
