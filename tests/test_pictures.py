@@ -21,7 +21,7 @@ import nicrt
 from conftest import GOLDEN
 from nicrt.runtime.cli import main
 from nicrt.runtime.pictures import READ_SUFFIXES, from_array, load_picture, output_format, resample, save_picture
-from picture_files import PRECISION, chunk, load, png, save, tiff
+from picture_files import PRECISION, chunk, load, matrix_profile, png, save, tiff
 
 
 def load_as(image: Image.Image, kind: str, **options: object) -> tuple[np.ndarray, list[str]]:
@@ -241,6 +241,22 @@ def test_arrays() -> None:
     for bad in (np.ones((2, 2, 4)), np.ones(4), np.ones((0, 2)), np.full((2, 2), np.nan), np.full((2, 2), 1e300)):
         with pytest.raises(ValueError):
             from_array(bad)
+
+
+def test_training_pictures_are_read_alike(tmp_path: Path, harbour: np.ndarray) -> None:
+    """The recipes' photographs go the same way: by their profile, and by the list of types."""
+    pytest.importorskip("torch")
+    from nicrt.export.recipes.data import Photos
+
+    large = np.tile(harbour, (2, 2, 1))[:, :320]  # a crop of all of it
+    (tmp_path / "a.png").write_bytes(save(large, "PNG", icc_profile=matrix_profile(1.8, "bgr")))
+    photos = Photos(tmp_path)
+    crop = photos.crop(0, np.random.default_rng(1), large.shape[0])
+    expected = load((tmp_path / "a.png").read_bytes())[0]
+    np.testing.assert_allclose(crop.mean((0, 2, 3)) * 255, expected.mean((0, 1)), atol=0.01)
+    (tmp_path / "a.png").write_bytes(save(Image.fromarray(large), "EPS"))
+    with pytest.raises(nicrt.ImageError):
+        Photos(tmp_path).crop(0, np.random.default_rng(1), 64)
 
 
 def test_arrays_and_files_agree(codec: nicrt.Codec) -> None:

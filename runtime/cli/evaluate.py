@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .files import STANDARD, Report, read, write
 from .options import limits_of, threads_of
 
@@ -67,7 +65,7 @@ def _print_table(found: dict[str, Any]) -> None:
 
 def _pictures(sources: Sequence[str], max_pixels: int, note: Callable[[str], None]) -> dict[str, Pixels]:
     """Name → pixels of the files, and of all pictures in the folders, that are named; notes what they lose."""
-    from ..pictures import READ_SUFFIXES, load_picture
+    from ..pictures import READ_SUFFIXES, load_picture, rounded
 
     files: list[str] = []
     for source in sources:
@@ -83,7 +81,7 @@ def _pictures(sources: Sequence[str], max_pixels: int, note: Callable[[str], Non
         for what in picture.dropped:
             note(f"{file}: not measured: {what}")
         name = Path(file).stem if files.count(file) == 1 else file
-        pictures[name] = np.rint(255 * picture.pixels).astype(np.uint8)
+        pictures[name] = rounded(picture.pixels)
     return pictures
 
 

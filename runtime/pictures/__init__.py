@@ -4,7 +4,7 @@ A file becomes sRGB in this order: palettes are expanded; colours are converted,
 else it says of them; transparency is shown on white; depth is scaled by a rule for each type of sample (`arrays`).
 """
 
-from .arrays import ClippingWarning, Pixels, Rgb, from_array, resample, resize
+from .arrays import ClippingWarning, Pixels, Rgb, from_array, resample, resize, rounded
 from .reading import READ_SUFFIXES, LoadedPicture, load_picture
 from .writing import output_format, save_picture
 
@@ -19,5 +19,6 @@ __all__ = [
     "output_format",
     "resample",
     "resize",
+    "rounded",
     "save_picture",
 ]

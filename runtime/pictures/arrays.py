@@ -81,6 +81,13 @@ def as_rgb(samples: Rgb) -> Rgb:
     return np.ascontiguousarray(np.broadcast_to(samples, (*samples.shape[:2], 3)))
 
 
+def rounded(picture: Rgb) -> Pixels:
+    """float32 in [0, 1] → uint8 of the same shape."""
+    levels = picture * np.float32(255)
+    np.rint(levels, out=levels)
+    return levels.astype(np.uint8)
+
+
 def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     """uint8 [h, w, 3] → [*size, 3], bicubic with antialiasing."""
     if pixels.shape[:2] == size:
