@@ -14,7 +14,6 @@ from .colour import UNSPECIFIED, WHITE_D65, ColourSpace, adobe_rgb, coded_space,
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
-_INTEROPERABILITY = 0xA005  # EXIF's directory of that name
 _BITS, _TRANSFER_FUNCTION, _WHITE_POINT, _PRIMARIES = 258, 301, 318, 319  # of TIFF
 _INDEXED = 3  # of PNG
 
@@ -64,7 +63,10 @@ def _facts_of_type(image: ImageFile, data: bytes, profile: bytes | None) -> Fact
 
 def _is_adobe_rgb(image: ImageFile) -> bool:
     """Whether EXIF has the mark by which cameras say so, which write no profile (DCF 2.0)."""
-    return bool(image.getexif().get_ifd(_INTEROPERABILITY).get(1) == "R03")
+    from PIL.ExifTags import IFD
+
+    exif = image.getexif()
+    return IFD.Interop in exif.get_ifd(IFD.Exif) and exif.get_ifd(IFD.Interop).get(1) == "R03"
 
 
 def _tiff(tags: Mapping[int, Any], profile: bytes | None) -> Facts:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
-_EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _EXIF_WORDS = {
     "title": (0x010E, 0x9C9B, 0x9C9F),
     "artist": (0x013B, 0x9C9D),
@@ -19,7 +18,7 @@ _EXIF_WORDS = {
     "camera": (0x010F, 0x0110),
     "comment": (0x9286, 0x9C9C, 0x9C9E),
     "exposure": (0x829A, 0x829D, 0x8827, 0x9003, 0x9004, 0x920A),
-    "place": (_GPS_IFD,),
+    "place": (0x8825,),
 }
 _STRUCTURAL_TEXTS = ("software", "date:", "raw profile type", "xml:com.adobe.xmp")
 _SOFTWARE_COMMENTS = ("created by", "created with", "creator:", "file written by", "lavc")
@@ -61,8 +60,10 @@ def _metadata(image: ImageFile) -> list[str]:
 
 def _exif_words(image: ImageFile) -> list[str]:
     """What EXIF tells, of what a person would miss."""
+    from PIL.ExifTags import IFD
+
     exif = image.getexif()
-    tags = {**exif, **exif.get_ifd(_EXIF_IFD)}
+    tags = {**exif, **exif.get_ifd(IFD.Exif)}
     return [word for word, numbers in _EXIF_WORDS.items() if any(tags.get(number) for number in numbers)]
 
 
