@@ -71,6 +71,15 @@ def test_metadata_is_said(harbour: np.ndarray) -> None:
     assert load(data[:-12] + chunk(b"tEXt", b"Title\0x") + data[-12:])[1] == ["metadata: text (Title)"]
 
 
+def test_damaged_exif(harbour: np.ndarray) -> None:
+    """The picture is fine."""
+    for exif in (b"Exif\0\0junkjunkjunk", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0II*\0\xff\xff\xff\x7f"):
+        with warnings.catch_warnings(action="ignore"):
+            pixels, said = load_as(Image.fromarray(harbour), "PNG", exif=exif)
+        assert np.abs(pixels - harbour).max() < 1e-3 and said in ([], ["metadata: EXIF (that cannot be read)"])
+    assert np.abs(load(png(harbour, 8, [(b"eXIf", b"junkjunkjunk")]))[0] - harbour).max() < 1e-3
+
+
 def test_nothing_is_said_of_nothing(harbour: np.ndarray) -> None:
     """Alpha of 255 everywhere, resolution, orientation, software and comments of programs."""
     picture = Image.fromarray(harbour)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError
 from .colour import UNSPECIFIED, WHITE_D65, ColourSpace, adobe_rgb, coded_space, gamma_space
+from .metadata import says_adobe_rgb
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -56,17 +57,9 @@ def _facts_of_type(image: ImageFile, data: bytes, profile: bytes | None) -> Fact
         return Facts(profile=_gif_profile(data))
     if image.format == "TIFF":
         return _tiff(image.tag_v2, profile)  # type: ignore[attr-defined]
-    if profile is None and image.format in ("JPEG", "MPO") and _is_adobe_rgb(image):
+    if profile is None and image.format in ("JPEG", "MPO") and says_adobe_rgb(image):
         return Facts(space=adobe_rgb())
     return Facts(profile=profile)
-
-
-def _is_adobe_rgb(image: ImageFile) -> bool:
-    """Whether EXIF has the mark by which cameras say so, which write no profile (DCF 2.0)."""
-    from PIL.ExifTags import IFD
-
-    exif = image.getexif()
-    return IFD.Interop in exif.get_ifd(IFD.Exif) and exif.get_ifd(IFD.Interop).get(1) == "R03"
 
 
 def _tiff(tags: Mapping[int, Any], profile: bytes | None) -> Facts:

@@ -6,7 +6,7 @@ file, interlacing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -22,6 +22,7 @@ _EXIF_WORDS = {
 }
 _STRUCTURAL_TEXTS = ("software", "date:", "raw profile type", "xml:com.adobe.xmp")
 _SOFTWARE_COMMENTS = ("created by", "created with", "creator:", "file written by", "lavc")
+_ORIENTATION = 0x0112
 _IPTC_TAG, _XMP_TAG = 33723, 700  # of TIFF
 
 
@@ -60,11 +61,34 @@ def _metadata(image: ImageFile) -> list[str]:
 
 def _exif_words(image: ImageFile) -> list[str]:
     """What EXIF tells, of what a person would miss."""
+    tags = _exif_tags(image)
+    if tags is None:
+        return ["that cannot be read"]
+    return [word for word, numbers in _EXIF_WORDS.items() if any(tags.get(number) for number in numbers)]
+
+
+def orientation(image: ImageFile) -> object:
+    """EXIF's 1..8, 1 for upright and where nothing is said, or what a damaged file has there. The picture has been
+    loaded.
+    """
+    return (_exif_tags(image) or {}).get(_ORIENTATION, 1)
+
+
+def says_adobe_rgb(image: ImageFile) -> bool:
+    """Whether EXIF has the mark by which cameras say so, which write no profile (DCF 2.0)."""
+    return bool((_exif_tags(image) or {}).get("interoperability", {}).get(1) == "R03")
+
+
+def _exif_tags(image: ImageFile) -> dict[Any, Any] | None:
+    """Tags of the picture and of how it was taken, and the directory "interoperability"; None for damaged EXIF."""
     from PIL.ExifTags import IFD
 
-    exif = image.getexif()
-    tags = {**exif, **exif.get_ifd(IFD.Exif)}
-    return [word for word, numbers in _EXIF_WORDS.items() if any(tags.get(number) for number in numbers)]
+    try:
+        exif = image.getexif()
+        taken = exif.get_ifd(IFD.Exif)
+        return {**exif, **taken, "interoperability": exif.get_ifd(IFD.Interop) if IFD.Interop in taken else {}}
+    except Exception:  # Pillow raises nearly anything here, of which a picture need not fall
+        return None
 
 
 def _printable(name: str) -> str:

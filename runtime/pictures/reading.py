@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import ImageError, LimitError
 from .arrays import Rgb
 from .facts import PNG_SIGNATURE, Facts, check_png, facts_of
-from .metadata import not_kept
+from .metadata import not_kept, orientation
 from .netpbm import Header, is_netpbm
 from .samples import Samples, read_samples
 from .srgb import in_srgb
@@ -28,8 +28,6 @@ READ_SUFFIXES = frozenset((
 ))
 # fmt: on
 _READ_TYPES = "PNG, JPEG, WebP, AVIF, TIFF, BMP, GIF, JPEG 2000, TGA, QOI, PBM, PGM, PPM or PFM"
-
-_ORIENTATION = 0x0112  # EXIF's tag
 
 # first bytes → Pillow's format and its module
 _SIGNATURES = (
@@ -103,7 +101,7 @@ def _load_with_pillow(data: bytes, max_pixels: int) -> LoadedPicture:
             check_png(data)
         facts = facts_of(image, data)
         samples = read_samples(image, facts.bits, opened)
-        samples.turn(image.getexif().get(_ORIENTATION, 1))
+        samples.turn(orientation(image))
         dropped += not_kept(image)
         del image
         return LoadedPicture(in_srgb(samples, facts, dropped), dropped)

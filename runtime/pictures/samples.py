@@ -43,9 +43,9 @@ class Samples:
     alpha: Array | None = None
     alpha_white: int = 255
 
-    def turn(self, orientation: int) -> None:
-        """Show the picture as EXIF's orientation (1..8) says; another number changes nothing."""
-        if orientation not in _TURNS:
+    def turn(self, orientation: object) -> None:
+        """Show the picture as EXIF's orientation (1..8) says; anything else changes nothing."""
+        if not isinstance(orientation, int) or orientation not in _TURNS:
             return
         swapped, rows, columns = _TURNS[orientation]
 
