@@ -111,7 +111,8 @@ class Codec:
     ) -> bytes:
         """Encode one picture → the bytes of a .nic file.
 
-        picture: uint8, uint16 or float (0..1) array [height, width, 3] or [height, width], sRGB.
+        picture: uint8, uint16, uint32 or float (0..1) array [height, width, 3] or [height, width], sRGB; white is an
+        unsigned type's largest value, and 1.0; floats beyond 0..1 are clipped, with a ClippingWarning.
         quality: 0 (smallest) .. 100 (best). effort: 1 (fastest) .. 9. lanes: "compact" (smallest), "balanced",
         "parallel" (fastest to decode on a GPU). variant: one of the bundle's, in place of the one that `quality` picks.
         scales: sizes of the layers relative to the first, for bundles with layers. parameters: values of the program's

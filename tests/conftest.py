@@ -35,6 +35,27 @@ def harbour() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
+def small(harbour: np.ndarray) -> np.ndarray:
+    """uint8 [40, 60, 3]"""
+    return harbour[::4, ::4].copy()
+
+
+@pytest.fixture(scope="session")
+def deep(small: np.ndarray) -> np.ndarray:
+    """uint16 [40, 60, 3]: whose lower bytes matter"""
+    noise = np.random.default_rng(5).integers(0, 256, small.shape)
+    return (small.astype(np.uint16) << 8) + noise.astype(np.uint16)
+
+
+@pytest.fixture(scope="session")
+def alpha(small: np.ndarray) -> np.ndarray:
+    """uint16 [40, 60], with both ends in it"""
+    values = np.random.default_rng(6).integers(0, 65536, small.shape[:2]).astype(np.uint16)
+    values[0, :2] = 0, 65535
+    return values
+
+
+@pytest.fixture(scope="session")
 def kodak() -> list[Path]:
     files = sorted((SHARED / "data" / "kodak").glob("*.png"))
     if not files:

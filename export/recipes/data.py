@@ -12,6 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nicrt.runtime.limits import DEFAULT_LIMITS
+from nicrt.runtime.pictures import load_picture, rounded
+
 SUFFIXES = (".avif", ".jpeg", ".jpg", ".png", ".webp")
 BLOCKS = 160
 LEAST_SIDE = 256
@@ -57,5 +60,4 @@ def _least_side(file: Path) -> int:
 
 
 def _pixels(file: Path) -> npt.NDArray[np.uint8]:
-    with Image.open(file) as picture:
-        return np.asarray(picture.convert("RGB"))
+    return rounded(load_picture(file.read_bytes(), DEFAULT_LIMITS.pixels).pixels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from ..errors import NicrtError
@@ -34,6 +35,7 @@ def _dispatch(options: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # on odd metadata, and on sizes, which have a limit of ours
     grammar = parser()
     options = grammar.parse_args(argv)
     if options.version:

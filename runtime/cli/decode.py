@@ -23,7 +23,12 @@ def run(options: argparse.Namespace) -> int:
     codecs = CodecSource(options.bundle, threads_of(options), options.backend, limits)
     # refused before any work; standard output gets what needs no name
     formats = {
-        job.target: output_format(options.format or ("ppm" if job.target == STANDARD else job.target)) for job in jobs
+        job.target: output_format(
+            options.format or ("ppm" if job.target == STANDARD else job.target),
+            quality=options.output_quality,
+            allow_palette=options.allow_palette,
+        )
+        for job in jobs
     }
     warnings.simplefilter("ignore", PictureIdWarning)  # said below, with the file's name
 
@@ -39,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
             region=options.region,
             scale=options.scale,
         )
-        write(job.target, save_picture(pixels, formats[job.target]))
+        write(job.target, save_picture(pixels, formats[job.target], quality=options.output_quality))
         if not codec.same_pixels(header):
             report.note(f"{job.source}: made with another version of bundle {codec.name!r}: pixels may differ slightly")
         if options.stage is None and header.complete_stages < header.stages:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from .files import STANDARD, Report, read, write
 from .options import limits_of, threads_of
@@ -29,7 +27,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from ..evaluate import Measurement, measure, plot, results
 
     name, *sources = options.paths
-    pictures = _pictures(sources, options.max_pixels)
+    pictures = _pictures(sources, options.max_pixels, Report(options.quiet, 1).note)
     coder = _coder(name, options)
     qualities = options.qualities or coder.qualities
     report = Report(options.quiet, len(pictures) * len(qualities))
@@ -65,28 +63,26 @@ def _print_table(found: dict[str, Any]) -> None:
         print("  ".join(f"{value:>13.4f}" for value in row))
 
 
-def _pictures(sources: Sequence[str], max_pixels: int) -> dict[str, Pixels]:
-    """Name → pixels of the files, and of all pictures in the folders, that are named."""
-    from PIL import Image
+def _pictures(sources: Sequence[str], max_pixels: int, note: Callable[[str], None]) -> dict[str, Pixels]:
+    """Name → pixels of the files, and of all pictures in the folders, that are named; notes what they lose."""
+    from ..pictures import READ_SUFFIXES, load_picture, rounded
 
-    from ..pictures import load_picture
-
-    Image.init()
-    readable = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     files: list[str] = []
     for source in sources:
         if Path(source).is_dir():
-            files += [str(file) for file in sorted(Path(source).iterdir()) if file.suffix.lower() in readable]
+            files += [str(file) for file in sorted(Path(source).iterdir()) if file.suffix.lower() in READ_SUFFIXES]
         else:
             files.append(source)
     if not files:
         raise ValueError("no pictures to evaluate on")
-    return {
-        Path(file).stem if files.count(file) == 1 else file: np.rint(
-            255 * load_picture(read(file), max_pixels).pixels
-        ).astype(np.uint8)
-        for file in files
-    }
+    pictures: dict[str, Pixels] = {}
+    for file in files:
+        picture = load_picture(read(file), max_pixels)
+        for what in picture.dropped:
+            note(f"{file}: not measured: {what}")
+        name = Path(file).stem if files.count(file) == 1 else file
+        pictures[name] = rounded(picture.pixels)
+    return pictures
 
 
 def _coder(name: str, options: argparse.Namespace) -> Coder:

@@ -94,7 +94,8 @@ def _add_encode(commands: Commands) -> None:
     encode = commands.add_parser(
         "encode",
         help="pictures → .nic files",
-        description="Encode pictures of any type that Pillow reads: nicrt encode IN OUT.nic, or IN... FOLDER",
+        description="Encode pictures (PNG, JPEG, WebP, AVIF, TIFF, BMP, GIF, JPEG 2000, TGA, QOI, PPM, PFM) as sRGB: "
+        "nicrt encode IN OUT.nic, or IN... FOLDER. White is the largest value of integers and 1.0 of floats.",
     )
     encode.add_argument("paths", nargs="+", metavar="IN... OUT")
     encode.add_argument("-q", "--quality", type=_number(0, 100, float), default=50.0, help="0..100 (default: 50)")
@@ -178,6 +179,13 @@ def _add_decode(commands: Commands) -> None:
     decode.add_argument("--stage", type=_number(1, 64, int), help="stop after this stage")
     decode.add_argument("--region", type=_region, metavar="X,Y,W,H", help="decode only this part of the picture")
     decode.add_argument("--scale", type=_number(0.0001, 1, float), help="decode to this share of the size")
+    decode.add_argument(
+        "--output-quality",
+        type=_number(0, 100, int),
+        metavar="N",
+        help="0..100, of JPEG (default: 95), WebP (default: lossless) and AVIF (default: 90)",
+    )
+    decode.add_argument("--allow-palette", action="store_true", help="write GIF too: at most 256 colours")
     decode.add_argument("--strict", action="store_true", help="refuse other float graphs and backend fallbacks")
     _add_work(decode)
 
