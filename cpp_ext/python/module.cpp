@@ -1,7 +1,29 @@
+#include <exception>
+#include <new>
+#include <stdexcept>
+
 #include "bindings.hpp"
+#include "convert.hpp"
+
+namespace {
+
+/// Memory that could not be had, or a container larger than any can be, is nicrt's LimitError in every function of
+/// nicrt's modules: they are a nanobind domain of their own, so no other extension's errors come here.
+void translate_memory_errors(const std::exception_ptr& error, void*) {
+    try {
+        std::rethrow_exception(error);
+    } catch (const std::bad_alloc&) {
+        nicrt::python::set_error(nicrt::out_of_memory());
+    } catch (const std::length_error&) {
+        nicrt::python::set_error(nicrt::out_of_memory());
+    }
+}
+
+}  // namespace
 
 NB_MODULE(_core, module) {
     module.doc() = "The C++ core of nicrt: entropy coder, streams and container (cpp_ext/FORMAT.md).";
+    nanobind::register_exception_translator(&translate_memory_errors);
     nicrt::python::register_segment(module);
     nicrt::python::register_container(module);
     nicrt::python::register_stream(module);

@@ -233,6 +233,7 @@ void writing_refuses() {
     CHECK(refused([](Header& header) { header.parameters.resize(65); }));
     CHECK(refused([](Header& header) { header.parameters[0].resize(4097); }));
     CHECK(refused([](Header& header) { header.stages.resize(65); }));
+    CHECK(refused([](Header& header) { header.stages.clear(); }));
     CHECK(refused([](Header& header) { header.stages[0].streams.resize(65); }));
     CHECK(refused([](Header& header) { header.stages[2].streams[0].tiles[0].lanes = 2; }));
     CHECK(refused([](Header& header) { header.stages[2].streams[0].tiles[0].segments[0].size = 8; }));
