@@ -18,6 +18,7 @@ from .choose import Wish, choose
 from .errors import UnsupportedError
 from .manifest import Entropy, Manifest, Parameter, Program
 from .plan import Parameters
+from .target import Target
 
 STEPS = {6: 0, 7: 200, 8: 600, 9: 2000}
 """Effort → steps of gradient descent on all latents; before them comes a descent on the side information alone."""
@@ -40,6 +41,11 @@ class Edit:
     psnr: float | None = None
     weights: npt.NDArray[np.float32] | None = None
     ms_ssim_weight: float = 0.0
+
+    @property
+    def target(self) -> Target:
+        """What the file is held to."""
+        return Target(self.bpp, self.psnr)
 
 
 @dataclass(frozen=True)

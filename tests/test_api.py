@@ -20,7 +20,7 @@ def test_exported_names_are_locked() -> None:
     assert set(nicrt.__all__) == {
         "load", "load_for", "decode", "info", "Codec", "DeviceDecoder", "DevicePicture", "FileInfo", "Limits",
         "backend_names", "PictureIdWarning", "NicrtError", "TruncatedError", "CorruptError", "UnsupportedError",
-        "LimitError", "WrongBundleError", "ImageError", "InternalError",
+        "LimitError", "WrongBundleError", "ImageError", "InternalError", "Encoded", "TargetWarning",
     }  # fmt: skip
     for name in nicrt.__all__:
         assert getattr(nicrt, name).__doc__, f"{name} has no docstring"

@@ -106,11 +106,15 @@ def _coder(name: str, options: argparse.Namespace) -> Coder:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from ..evaluate import compare, plot, read_results
+    from ..evaluate import check_same_pictures, compare, plot, read_results
 
     if options.paths or len(options.compare) < 2:
         raise ValueError("--compare takes two result files or more, and nothing is encoded then")
     anchor, *others = (read_results(Path(path)) for path in options.compare)
+    report = Report(options.quiet, len(others))
+    for other in others:
+        if not check_same_pictures(anchor, other):
+            report.note(f"{other['name']} against {anchor['name']}: not both list their pictures: are they the same?")
     deltas = {other["name"]: compare(anchor, other) for other in others}
     if options.plot:
         write(options.plot, plot([anchor, *others], options.plot))
