@@ -81,11 +81,12 @@ def _pictures(sources: Sequence[str], max_pixels: int) -> dict[str, Pixels]:
             files.append(source)
     if not files:
         raise ValueError("no pictures to evaluate on")
+    stems = [Path(file).stem for file in files]
     return {
-        Path(file).stem if files.count(file) == 1 else file: np.rint(
-            255 * load_picture(read(file), max_pixels).pixels
-        ).astype(np.uint8)
-        for file in files
+        stem if stems.count(stem) == 1 else file: np.rint(255 * load_picture(read(file), max_pixels).pixels).astype(
+            np.uint8
+        )
+        for stem, file in zip(stems, files, strict=True)
     }
 
 
