@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,8 +81,9 @@ class Bundle:
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest alone, for listing and for finding a bundle by id."""
+    data = _read(folder / MANIFEST, manifests.MAX_MANIFEST_BYTES)
     try:
-        return manifests.decode(_read(folder / MANIFEST, manifests.MAX_MANIFEST_BYTES))
+        return manifests.decode(data)
     except UnsupportedError as error:
         raise UnsupportedError(f"{folder}: {error}") from None
 
@@ -171,16 +172,12 @@ def open_bundle(name_or_path: str | os.PathLike[str]) -> Bundle:
     path = Path(name_or_path)
     if _has_manifest(path):
         return Bundle.open(path)
-    names, problems, named = set(), 0, []
-    for found in installed():
-        if found.manifest is None:
-            problems += 1
-            continue
-        names.add(found.manifest.name)
-        if found.manifest.name == str(name_or_path):
-            named.append(found.folder)
-    if named:
-        return _first_usable(named)
+    bundle = _first_usable(lambda manifest: manifest.name == str(name_or_path))
+    if bundle is not None:
+        return bundle
+    places = list(installed())
+    names = {found.manifest.name for found in places if found.manifest}
+    problems = sum(found.problem is not None for found in places)
     left_out = f"; {problems} places are left out, `nicrt bundles` says why" * bool(problems)
     raise UnsupportedError(
         f"there is no codec bundle {str(name_or_path)!r}; there are: {', '.join(sorted(names)) or 'none'} "
@@ -190,13 +187,18 @@ def open_bundle(name_or_path: str | os.PathLike[str]) -> Bundle:
 
 def open_by_symbol_id(symbol: str) -> Bundle | None:
     """The bundle with a variant of this symbol id (hex), None where there is none. Raises as `open_bundle` does."""
-    with_it = [found.folder for found in installed() if found.manifest and found.manifest.variant_of(symbol)]
-    return _first_usable(with_it) if with_it else None
+    return _first_usable(lambda manifest: manifest.variant_of(symbol) is not None)
 
 
-def _first_usable(folders: list[Path]) -> Bundle:
-    """The first bundle of these that can be used. A broken one must not hide a whole one behind it: where there are
-    several, their graphs are read too."""
+def _first_usable(fits: Callable[[Manifest], bool]) -> Bundle | None:
+    """The first installed bundle whose manifest fits and that can be used. A broken one must not hide a whole one
+    behind it: where there are several, their graphs are read too."""
+    folders = []
+    for found in installed():
+        if found.manifest is not None and fits(found.manifest):
+            folders.append(found.folder)
+            if found.folder.parent == SHIPPED:  # which come last, no two of a name
+                break
     if len(folders) == 1:
         return Bundle.open(folders[0])
     errors = []
@@ -208,4 +210,6 @@ def _first_usable(folders: list[Path]) -> Bundle:
             errors.append(error)
         else:
             return bundle
-    raise errors[0]
+    if errors:
+        raise errors[0]
+    return None

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UnsupportedError
 from .codecs import CodecSource
 from .files import STANDARD, Job, Report, read, run_jobs
 from .json_lines import facts_or_error
@@ -61,7 +62,10 @@ def _bundle_facts(name_or_path: str, limits: Limits) -> dict[str, Any]:
     from ..bundle import open_bundle
     from ..plan import most_pixels
 
-    bundle = open_bundle(name_or_path)
+    try:
+        bundle = open_bundle(name_or_path)
+    except UnsupportedError as error:  # which names the folder, as everything said of an argument does
+        raise UnsupportedError(str(error).removeprefix(f"{name_or_path}: ")) from None
     manifest = bundle.manifest
     graphs = {
         name: {
