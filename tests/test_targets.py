@@ -66,6 +66,14 @@ def test_a_target_out_of_reach_is_said(codec: nicrt.Codec, harbour: np.ndarray, 
     assert encoded.quality == nearest and data == codec.encode(crop, quality=nearest)
 
 
+@pytest.mark.parametrize("bad", [{"target_bpp": value} for value in (0, -1, float("nan"), float("inf"))])
+def test_targets_that_are_none(codec: nicrt.Codec, harbour: np.ndarray, bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="target"):
+        codec.encode(harbour[:64, :64], **bad)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="target PSNR"):
+        codec.encode(harbour[:64, :64], target_psnr=float("nan"))
+
+
 def test_without_a_target_nothing_is_searched_or_decoded(codec: nicrt.Codec, harbour: np.ndarray) -> None:
     told: list[nicrt.Encoded] = []
     first = codec.encode(harbour[:64, :64], quality=33, report=told.append)
