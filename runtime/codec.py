@@ -20,7 +20,7 @@ from nicrt import _core
 
 from .backends import AUTO, GraphSet
 from .bundle import Bundle, open_bundle, open_by_symbol_id
-from .choose import DEFAULT_QUALITY, Values, Wish, for_size
+from .choose import DEFAULT_QUALITY, Values, Wish
 from .encoding import Encoding
 from .errors import ImageError, LimitError, UnsupportedError, WrongBundleError
 from .fileinfo import Buffer, FileInfo, info, parse, stages_to_run
@@ -133,14 +133,10 @@ class Codec:
 
         manifest = self._bundle.manifest
         encoding = Encoding(manifest, pixels, effort, encode, self.decode)
-        wish = Wish(quality, variant, scales, parameters or {})
         if like is None:
-            trial = encoding.best(wish, edit)
+            trial = encoding.best(Wish(quality, variant, scales, parameters or {}), edit)
         else:
-            other = held_against(parse(like, self._limits), manifest, self._limits)
-            program, made_for = manifest.variants[other.variant].program, (other.file.height, other.file.width)
-            values = for_size(program, other.parameters, made_for, pixels.shape[:2])
-            trial = encoding.trial(wish, other.variant, values, effort, None)
+            trial = encoding.like(held_against(parse(like, self._limits), manifest, self._limits))
         return self._told(trial, edit, None if like is not None else trial.wish.quality, report)
 
     def _told(self, trial: Trial, edit: Edit, quality: float | None, report: Callable[[Encoded], None] | None) -> bytes:

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from .choose import Values, Wish, choose
+from .choose import Values, Wish, choose, for_size
 from .iterative import Edit, Goal, Point, prepare, start_of, steers
 from .manifest import Manifest
+from .opened import Opened
 from .pictures import Rgb
 from .target import Trial, at_target, mean_squared_error, psnr_of
 
@@ -54,8 +55,13 @@ class Encoding:
             return trial
         return min((trial, self._iterated(wish, aim)), key=lambda t: (target.miss(t), t.bpp))
 
-    def trial(self, wish: Wish, variant: str, values: Values, effort: int, goal: Goal | None) -> Trial:
-        """The file with a variant and its parameters."""
+    def like(self, other: Opened) -> Trial:
+        """The file with the variant and the parameters of another one, its layers scaled to this picture."""
+        program, made_for = self._manifest.variants[other.variant].program, (other.file.height, other.file.width)
+        values = for_size(program, other.parameters, made_for, self._pixels.shape[:2])
+        return self._trial(Wish(), other.variant, values, self._effort, None)
+
+    def _trial(self, wish: Wish, variant: str, values: Values, effort: int, goal: Goal | None) -> Trial:
         data = self._encode(variant, values, effort, goal)
         height, width = self._pixels.shape[:2]
 
@@ -72,7 +78,7 @@ class Encoding:
         key = variant, tuple(map(tuple, values.values()))
         if key not in self._made:
             effort = min(self._effort, SINGLE_PASS_EFFORT)
-            self._made[key] = self.trial(wish, variant, values, effort, None)
+            self._made[key] = self._trial(wish, variant, values, effort, None)
         return self._made[key]
 
     def _iterated(self, wish: Wish, edit: Edit) -> Trial:
@@ -81,7 +87,7 @@ class Encoding:
             return Point(single.bpp, single.mse)
 
         wish, goal = prepare(probe, wish, self._manifest, self._pixels.shape[:2], edit)
-        return self.trial(wish, *self._choose(wish), self._effort, goal)
+        return self._trial(wish, *self._choose(wish), self._effort, goal)
 
 
 def _corrected(edit: Edit, trial: Trial) -> Edit | None:
