@@ -185,6 +185,14 @@ def test_many_files(tmp_path: Path, small_file: bytes, capsys: pytest.CaptureFix
     assert "absent.nic" in said and said.count("\n") == 1
 
 
+def test_names_that_no_file_can_have(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["\N{GRINNING FACE}" * 70, "x" * 5000]
+    assert main(["info", *names]) == nicrt.UnsupportedError.exit_code
+    assert main(["verify", *names]) == nicrt.ImageError.exit_code
+    said = capsys.readouterr().err
+    assert said.count("\n") == 4 and "Traceback" not in said
+
+
 def test_version_is_in_one_place(capsys: pytest.CaptureFixture[str]) -> None:
     from importlib.metadata import version
 

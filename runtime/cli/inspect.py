@@ -28,8 +28,7 @@ def _info(options: argparse.Namespace) -> int:
 
     def work(job: Job) -> int:
         path = job.source
-        is_file = path == STANDARD or (Path(path).exists() and not Path(path).is_dir())
-        facts = _file_facts if is_file else _bundle_facts
+        facts = _file_facts if path == STANDARD or _is_file(path) else _bundle_facts
         found = facts_or_error(path, lambda: facts(path, limits_of(options)), as_json=options.json)
         if not options.json:
             shown = {key: value for key, value in found.items() if key != "file"}
@@ -37,6 +36,13 @@ def _info(options: argparse.Namespace) -> int:
         return 0
 
     return run_jobs([Job(path, "") for path in options.paths], work, 1, report)
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).exists() and not Path(path).is_dir()
+    except OSError:  # a name that is too long, a forbidden folder: looking for a bundle there says so
+        return False
 
 
 def _file_facts(path: str, limits: Limits) -> dict[str, Any]:
