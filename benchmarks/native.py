@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from PIL import Image
 
 import nicrt
 from nicrt import _core
 from nicrt.runtime.backends.base import Array, Executable
+from nicrt.runtime.backends.onnxruntime_library import import_onnxruntime
 from nicrt.runtime.evaluate import psnr
 
 BUNDLES = ("shallow", "slim", "mean-scale")
@@ -132,7 +132,7 @@ def main() -> None:
     pictures = [np.asarray(Image.open(file).convert("RGB")) for file in files]
     result = {
         "arithmetic": _core.arithmetics()[-1],
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": import_onnxruntime().__version__,
         "machine": platform.processor() or platform.machine(),
         "pictures": len(pictures),
         "rows": [row for bundle in BUNDLES for row in measure(bundle, pictures, options.repeat)],

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nicrt.runtime.bundle import Bundle, find
+from nicrt.runtime.bundle import Bundle, open_bundle
 from nicrt.runtime.evaluate import compare
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,7 +92,7 @@ def families() -> str:
     benches = [{run["bundle"]: run for run in load(file)["runs"]} for file in ("bench.json", "bench_avx2.json")]
     lines = []
     for name in BUNDLES:
-        bundle = Bundle.open(find(ROOT / "engines" / name))
+        bundle = open_bundle(ROOT / "engines" / name)
         graphs = bundle.manifest.graphs
         run = benches[1][name]
         ran = [key.removeprefix("graph ") for key in run["steps"] if key.startswith("graph ")]

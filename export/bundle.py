@@ -16,6 +16,7 @@ import torch
 from safetensors.numpy import save
 from torch import nn
 
+from nicrt.runtime.backends.onnxruntime_library import import_onnxruntime
 from nicrt.runtime.bundle import MANIFEST, Bundle
 from nicrt.runtime.errors import InternalError
 from nicrt.runtime.ids import picture_id, symbol_id
@@ -256,8 +257,7 @@ def check_exact(data: bytes, graph: Graph, source: GraphSource) -> None:
 
 def sessions(data: bytes) -> Iterator[tuple[str, Any]]:
     """ONNX Runtime sessions of a model on one CPU thread, one per optimisation level."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     for name in ("DISABLE_ALL", "ENABLE_BASIC", "ENABLE_EXTENDED", "ENABLE_LAYOUT", "ENABLE_ALL"):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1

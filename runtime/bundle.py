@@ -1,10 +1,13 @@
-"""A codec bundle on disk: opened, checked, its files read when needed."""
+"""A codec bundle on disk: opened, checked, its files read when needed; and which bundles there are."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import manifest as manifests
@@ -66,28 +69,43 @@ class Bundle:
         check_onnx(data)
         return data
 
+    def check_graphs(self) -> None:
+        """Read every graph. Raises UnsupportedError for a file that is missing or not the manifest's."""
+        for name in self.manifest.graphs:
+            self.graph_bytes(name)
+
     def variant_of(self, symbol: str) -> tuple[str, Variant] | None:
         """The variant with this symbol id (hex)."""
-        return next(((n, v) for n, v in self.manifest.variants.items() if v.symbol_id == symbol), None)
+        return self.manifest.variant_of(symbol)
 
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest alone, for listing and for finding a bundle by id."""
+    data = _read(folder / MANIFEST, manifests.MAX_MANIFEST_BYTES)
     try:
-        return manifests.decode(_read(folder / MANIFEST, manifests.MAX_MANIFEST_BYTES))
+        return manifests.decode(data)
     except UnsupportedError as error:
         raise UnsupportedError(f"{folder}: {error}") from None
 
 
 def _read(path: Path, most_bytes: int) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_regular) as file:
             data = file.read(most_bytes + 1)
     except OSError as error:
         raise UnsupportedError(f"{path}: {error.strerror or error}; is this a codec bundle?") from None
     if len(data) > most_bytes:
         raise UnsupportedError(f"{path}: larger than {most_bytes} bytes")
     return data
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Opens files alone: a pipe in the place of one would be waited for without end."""
+    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError("not a regular file")
+    return handle
 
 
 def _read_checked(path: Path, sha256: str, most_bytes: int) -> bytes:
@@ -111,44 +129,87 @@ def _read_tables(folder: Path, manifest: Manifest) -> dict[str, TableGroup]:
     return {name: TableGroup(name, arrays) for name in names}
 
 
-def search_folders() -> Iterator[Path]:
-    """Every folder that holds a manifest: those of NICRT_BUNDLE_PATH first, then the shipped ones."""
+@dataclass(frozen=True)
+class Found:
+    """A folder where bundles are looked for. problem: one line on why it is left out; its manifest is None then."""
+
+    folder: Path
+    manifest: Manifest | None = None
+    problem: str | None = None
+
+
+def installed() -> Iterator[Found]:
+    """Every bundle that can be found by name or id: those of NICRT_BUNDLE_PATH first, then the shipped ones. Of each
+    only the manifest has been read. What cannot be used is said and disturbs nothing.
+    """
     places = [Path(p) for p in os.environ.get(PATH_VARIABLE, "").split(os.pathsep) if p]
     for place in [*places, SHIPPED]:
-        if (place / MANIFEST).is_file():
-            yield place
-        elif place.is_dir():
-            yield from sorted(child for child in place.iterdir() if (child / MANIFEST).is_file())
-
-
-def available() -> Iterator[tuple[Path, Manifest]]:
-    """The bundles that can be found by name or id; folders with a broken manifest are left out."""
-    for folder in search_folders():
         try:
-            yield folder, read_manifest(folder)
-        except UnsupportedError:
+            folders = [place] if _has_manifest(place) else sorted(filter(_has_manifest, place.iterdir()))
+        except OSError as error:
+            yield Found(place, problem=f"{place}: {error.strerror or error}")
             continue
+        for folder in folders:
+            try:
+                yield Found(folder, read_manifest(folder))
+            except UnsupportedError as error:
+                yield Found(folder, problem=str(error))
 
 
-def find(name_or_path: str | os.PathLike[str]) -> Path:
-    """The folder of a bundle given by path or by name."""
+def _has_manifest(folder: Path) -> bool:
+    """Whether there is a manifest, or something that hides whether there is: reading it says what."""
+    try:
+        (folder / MANIFEST).stat()
+    except ValueError:  # a name with a zero in it
+        return False
+    except OSError as error:
+        return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+    return True
+
+
+def open_bundle(name_or_path: str | os.PathLike[str]) -> Bundle:
+    """The bundle of that path or name. Raises UnsupportedError where there is none, or none that can be used."""
     path = Path(name_or_path)
-    if (path / MANIFEST).is_file():
-        return path
-    names = []
-    for folder, manifest in available():
-        if manifest.name == str(name_or_path):
-            return folder
-        names.append(manifest.name)
+    if _has_manifest(path):
+        return Bundle.open(path)
+    bundle = _first_usable(lambda manifest: manifest.name == str(name_or_path))
+    if bundle is not None:
+        return bundle
+    places = list(installed())
+    names = {found.manifest.name for found in places if found.manifest}
+    problems = sum(found.problem is not None for found in places)
+    left_out = f"; {problems} places are left out, `nicrt bundles` says why" * bool(problems)
     raise UnsupportedError(
-        f"there is no codec bundle {str(name_or_path)!r}; there are: {', '.join(sorted(set(names))) or 'none'} "
-        f"({PATH_VARIABLE} adds places)"
+        f"there is no codec bundle {str(name_or_path)!r}; there are: {', '.join(sorted(names)) or 'none'} "
+        f"({PATH_VARIABLE} adds places{left_out})"
     )
 
 
-def find_by_symbol_id(symbol: str) -> Path | None:
-    """The folder of a bundle with a variant of this symbol id (hex), None when there is none."""
-    for folder, manifest in available():
-        if any(variant.symbol_id == symbol for variant in manifest.variants.values()):
-            return folder
+def open_by_symbol_id(symbol: str) -> Bundle | None:
+    """The bundle with a variant of this symbol id (hex), None where there is none. Raises as `open_bundle` does."""
+    return _first_usable(lambda manifest: manifest.variant_of(symbol) is not None)
+
+
+def _first_usable(fits: Callable[[Manifest], bool]) -> Bundle | None:
+    """The first installed bundle whose manifest fits and that can be used. A broken one must not hide a whole one
+    behind it: where there are several, their graphs are read too."""
+    folders = []
+    for found in installed():
+        if found.manifest is not None and fits(found.manifest):
+            folders.append(found.folder)
+            if found.folder.parent == SHIPPED:  # which come last, no two of a name
+                break
+    if len(folders) == 1:
+        return Bundle.open(folders[0])
+    errors = []
+    for folder in folders:
+        try:
+            bundle = Bundle.open(folder)
+            bundle.check_graphs()
+        except UnsupportedError as error:
+            errors.append(error)
+        else:
+            return bundle
+    if errors:
+        raise errors[0]
     return None

@@ -49,6 +49,16 @@ def choose(manifest: Manifest, wish: Wish, size: tuple[int, int]) -> tuple[str, 
     return variant, values
 
 
+def for_size(program: Program, values: Values, made_for: tuple[int, int], size: tuple[int, int]) -> Values:
+    """Parameters of a picture of one size (height, width) for one of another: layers keep their share of it."""
+
+    def scaled(sides: list[int]) -> list[int]:
+        return [max(1, round(side * size[i % 2] / made_for[i % 2])) for i, side in enumerate(sides)]
+
+    lists = {p.name for p in program.parameters if p.is_sizes}
+    return {name: scaled(value) if name in lists else value for name, value in values.items()}
+
+
 def variant_named(bundle: str, variants: Collection[str], text: str) -> str:
     """The variant that a person means: "96" also finds "w96". Raises ValueError for one that is not there."""
     for name in (text, f"w{text}"):

@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -18,17 +19,19 @@ import numpy.typing as npt
 from nicrt import _core
 
 from .backends import AUTO, GraphSet
-from .bundle import Bundle, find, find_by_symbol_id
-from .choose import DEFAULT_QUALITY, Wish, choose
-from .errors import CorruptError, LimitError, UnsupportedError, WrongBundleError
+from .bundle import Bundle, open_bundle, open_by_symbol_id
+from .choose import DEFAULT_QUALITY, Values, Wish
+from .encoding import Encoding
+from .errors import ImageError, LimitError, UnsupportedError, WrongBundleError
 from .fileinfo import Buffer, FileInfo, info, parse, stages_to_run
 from .interpreter import Interpreter, Trace, Watch
-from .iterative import Edit, Goal, Point, check_request, edited_symbols, normalised_weights, prepare, start_of, steers
+from .iterative import Edit, Goal, check_request, edited_symbols, normalised_weights
 from .limits import DEFAULT_LIMITS, MAX_WORKERS, Limits, cpu_count
 from .manifest import Variant
+from .opened import Opened, held_against
 from .pictures import Rgb, from_array, resize
-from .plan import Parameters, Round, check_parameters, estimated_bytes, rounds
-from .target import at_target, mean_squared_error
+from .plan import Round, check_parameters, decoding_graphs, estimated_bytes, whole_rounds
+from .target import Encoded, TargetWarning, Trial, psnr_of
 from .windows import Rect
 
 Pixels = npt.NDArray[np.uint8]
@@ -36,29 +39,19 @@ Pixels = npt.NDArray[np.uint8]
 # Symbols per lane of the entropy coder: fewer bytes, or more lanes that work side by side
 LANES = {"compact": 16384, "balanced": 2048, "parallel": 512}
 DEFAULT_EFFORT = 5
-SINGLE_PASS_EFFORT = 5  # above it, encoding iterates
 
 
 class PictureIdWarning(UserWarning):
     """The file's float graphs are not the bundle's: the symbols are right, pixels may differ slightly."""
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A file and what to decode of it: `rounds` are those to run, the last of them to show."""
-
-    file: _core.File
-    variant: str
-    parameters: dict[str, list[int]]
-    rounds: list[Round]
-
-
 @contextmanager
 def _memory_as_limit() -> Iterator[None]:
+    """What C++ reports as LimitError Python raises as MemoryError: one failure, one error."""
     try:
         yield
     except MemoryError:
-        raise LimitError("not enough memory for this picture on this machine") from None
+        raise LimitError("not enough memory on this machine") from None
 
 
 class Codec:
@@ -92,6 +85,7 @@ class Codec:
         """Graph → why a preferred backend was passed over."""
         return dict(self._graphs.refusals)
 
+    @_memory_as_limit()
     def encode(
         self,
         picture: npt.ArrayLike,
@@ -108,6 +102,7 @@ class Codec:
         target_psnr: float | None = None,
         roi: npt.ArrayLike | None = None,
         ms_ssim_weight: float = 0.0,
+        report: Callable[[Encoded], None] | None = None,
     ) -> bytes:
         """Encode one picture → the bytes of a .nic file.
 
@@ -117,11 +112,13 @@ class Codec:
         "parallel" (fastest to decode on a GPU). variant: one of the bundle's, in place of the one that `quality` picks.
         scales: sizes of the layers relative to the first, for bundles with layers. parameters: values of the program's
         parameters, over those that `quality` sets. like: a .nic file whose variant and parameters are taken, in place
-        of all of these. tile: tile edge in pixels, 0 for none; None for the bundle's.
+        of all of these; layers keep their shares of the picture's size. tile: tile edge in pixels, 0 for none; None
+        for the bundle's.
         target_bpp: in place of `quality`, the best whose file is not above this rate. target_psnr: the lowest that is
-        not below it, in dB. Effort 6 improves the side information by gradient descent (`export` extra), 7 to 9 all
-        symbols, towards a target too, and take `roi`: weights of the squared error, [height, width], from 0 up; and
-        `ms_ssim_weight`: the share of MS-SSIM in the distortion, 0..1.
+        not below it, in dB. Where no quality meets the target, the nearest file that was found is the result, with a
+        TargetWarning. report: told the quality, rate and PSNR that came out. Effort 6 improves the side information by
+        gradient descent (`export` extra), 7 to 9 all symbols, towards a target too, and take `roi`: weights of the
+        squared error, [height, width], from 0 up; and `ms_ssim_weight`: the share of MS-SSIM in the distortion, 0..1.
         Raises ValueError or TypeError for arguments out of range, LimitError for too large a picture, UnsupportedError
         for what the bundle cannot do.
         """
@@ -131,20 +128,33 @@ class Codec:
         weights = None if roi is None else normalised_weights(roi, pixels.shape[:2])
         edit = Edit(target_bpp, target_psnr, weights, ms_ssim_weight)
         check_request(effort, edit, like is not None)
-        goal: Goal | None = None
+
+        def encode(variant: str, values: Values, effort: int, goal: Goal | None) -> bytes:
+            return self._encode(pixels, variant, values, goal, effort=effort, lanes=lanes, tile=tile)
+
+        manifest = self._bundle.manifest
+        encoding = Encoding(manifest, pixels, effort, encode, self.decode)
         if like is None:
-            wish = Wish(quality, variant, scales, parameters or {})
-            wish, goal = self._resolve(pixels, wish, edit, effort)
-            name, values = choose(self._bundle.manifest, wish, pixels.shape[:2])
+            trial = encoding.best(Wish(quality, variant, scales, parameters or {}), edit)
         else:
-            name, values = self._parameters_of(parse(like, self._limits))
-        return self._encode(pixels, name, values, goal, effort=effort, lanes=lanes, tile=tile)
+            trial = encoding.like(held_against(parse(like, self._limits), manifest, self._limits))
+        return self._told(trial, edit, None if like is not None else trial.wish.quality, report)
+
+    def _told(self, trial: Trial, edit: Edit, quality: float | None, report: Callable[[Encoded], None] | None) -> bytes:
+        """The trial's file, after what is to be said of it has been said."""
+        missed = edit.target.missed(trial)
+        if report is not None:
+            psnr = psnr_of(trial.mse) if edit.target.is_set else None
+            report(Encoded(trial.variant, trial.parameters, quality, len(trial.data), trial.bpp, psnr, missed))
+        if missed is not None:
+            warnings.warn(missed, TargetWarning, stacklevel=4)  # who called `encode`
+        return trial.data
 
     def _encode(
         self,
         pixels: Rgb,
         name: str,
-        values: dict[str, list[int]],
+        values: Values,
         goal: Goal | None,
         *,
         effort: int,
@@ -157,57 +167,28 @@ class Codec:
         stages = variant.program.stages
         if not variant.program.encodes:
             raise UnsupportedError(f"bundle {self.name!r} only decodes: it was made without its encoder graphs")
+        if height * width > self._limits.pixels:
+            raise LimitError(
+                f"the picture has {width} x {height} pixels, more than the limit of {self._limits.pixels} "
+                "(--max-pixels, Limits.pixels)"
+            )
         check_parameters(variant.program, values, self._limits)
-        self._check_size(variant, values, (height, width), encoding=True)
+        items = whole_rounds(variant.program, values, (height, width))
+        self._check_memory(variant, items, encoding=True)
         tile = max(stage.tile for stage in stages) if tile is None else tile
         if tile < 0 or any(tile % stage.align for stage in stages):
             raise ValueError(f"tile {tile} is not a multiple of the bundle's {stages[0].align} pixels")
-        with _memory_as_limit():
-            given = None
-            if goal is not None:
-                given = edited_symbols(self._bundle, variant.program, values, pixels, goal, effort, self._threads)
-            streams = self._interpreter(name).encode(
-                pixels, values, tile=tile, symbols_per_lane=LANES[lanes], effort=effort, given=given
-            )
-            ids = bytes.fromhex(variant.symbol_id), bytes.fromhex(variant.picture_id)
-            parameters = [values[p.name] for p in variant.program.parameters]
-            return _core.write(*ids, width, height, tile, parameters, streams)
-
-    def _file_of(self, pixels: Rgb, wish: Wish, effort: int) -> bytes:
-        return self.encode(
-            pixels,
-            quality=wish.quality,
-            effort=effort,
-            variant=wish.variant,
-            scales=wish.scales,
-            parameters=wish.parameters,
+        given = None
+        if goal is not None:
+            given = edited_symbols(self._bundle, variant.program, values, pixels, goal, effort, self._threads)
+        streams = self._interpreter(name).encode(
+            pixels, values, tile=tile, symbols_per_lane=LANES[lanes], effort=effort, given=given
         )
+        ids = bytes.fromhex(variant.symbol_id), bytes.fromhex(variant.picture_id)
+        parameters = [values[p.name] for p in variant.program.parameters]
+        return _core.write(*ids, width, height, tile, parameters, streams)
 
-    def _resolve(self, pixels: Rgb, wish: Wish, edit: Edit, effort: int) -> tuple[Wish, Goal | None]:
-        """The wish at its target, and for an effort that iterates what it is to reach: measured by single passes."""
-        area = int(pixels.shape[0] * pixels.shape[1])
-
-        def rate(data: bytes) -> float:
-            return 8 * len(data) / area
-
-        def error(data: bytes) -> float:
-            return mean_squared_error(self.decode(data), pixels)
-
-        start, searched = (start_of(edit), SINGLE_PASS_EFFORT) if steers(effort) else (edit, effort)
-
-        def candidate(wish: Wish) -> bytes:
-            return self._file_of(pixels, wish, searched)
-
-        def probe(wish: Wish) -> Point:
-            data = self._file_of(pixels, wish, SINGLE_PASS_EFFORT)
-            return Point(rate(data), error(data))
-
-        wish = at_target(wish, start.bpp, start.psnr, lambda w: rate(candidate(w)), lambda w: error(candidate(w)))
-        if effort <= SINGLE_PASS_EFFORT:
-            return wish, None
-        goal = edit if steers(effort) else Edit()
-        return prepare(probe, wish, self._bundle.manifest, pixels.shape[:2], goal)
-
+    @_memory_as_limit()
     def decode(
         self,
         data: Buffer,
@@ -232,7 +213,8 @@ class Codec:
         if scale is not None:
             if stage is not None or region is not None or not 0 < scale <= 1:
                 raise ValueError("scale is above 0 and at most 1, and goes without stage and region")
-            stage, size = self._stage_for(parse(data, self._limits), scale)
+            file = parse(data, self._limits)
+            stage, size = held_against(file, self._bundle.manifest, self._limits).stage_for(scale)
         pixels = self._run(data, stage=stage, partial=partial, strict=strict, region=region, trace=trace)
         assert pixels is not None
         return pixels if scale is None else resize(pixels, size)
@@ -250,11 +232,13 @@ class Codec:
             while waiting:
                 yield waiting.popleft().result()
 
+    @_memory_as_limit()
     def verify(self, data: Buffer) -> FileInfo:
         """Check all of a file but its pixels: container, ids, checksums, entropy decoding. Raises as `decode` does."""
         self._run(data, pixels=False)
         return info(data, limits=self._limits)
 
+    @_memory_as_limit()
     def symbols(self, data: Buffer) -> list[npt.NDArray[np.int32]]:
         """The symbols of every stream of a file, [channels, height, width] each, in file order. Raises as `decode`
         does.
@@ -282,25 +266,24 @@ class Codec:
     ) -> Pixels | None:
         start = perf_counter()
         opened = self.opened(data, stage=stage, partial=partial, strict=strict and pixels, pixels=pixels)
+        variant = self._bundle.manifest.variants[opened.variant]
+        self._check_memory(variant, opened.rounds, encoding=False)
         rect = None if region is None else _rect(region, opened.rounds[-1].size)
-        with _memory_as_limit():
-            interpreter = self._interpreter(opened.variant)
-            if trace is not None:
-                trace("parse", perf_counter() - start)
-            shown = interpreter.decode(
-                opened.file,
-                data,
-                opened.parameters,
-                stages=len(opened.rounds),
-                pixels=pixels,
-                region=rect,
-                watch=watch,
-                trace=trace,
-            )
-        if strict and self._graphs.refusals:
-            graph, reasons = next(iter(self._graphs.refusals.items()))
-            raise UnsupportedError(f"graph {graph!r} fell back to another backend: {reasons[0]}")
-        return shown
+        if strict:
+            refuse_fallbacks(self._graphs, opened, "fell back to another backend")
+        interpreter = self._interpreter(opened.variant)
+        if trace is not None:
+            trace("parse", perf_counter() - start)
+        return interpreter.decode(
+            opened.file,
+            data,
+            opened.parameters,
+            stages=len(opened.rounds),
+            pixels=pixels,
+            region=rect,
+            watch=watch,
+            trace=trace,
+        )
 
     def opened(
         self,
@@ -310,30 +293,18 @@ class Codec:
         partial: bool = False,
         strict: bool = False,
         pixels: bool = True,
+        limits: Limits | None = None,
     ) -> Opened:
-        """Header and parameters of a file, held against the bundle and the limits: what decoding it will run. Raises as
-        `decode` does.
+        """A file held against the bundle: what decoding it will run. limits: in place of the codec's. Raises as
+        `decode` does, but for the memory that decoding needs.
         """
-        file = parse(data, self._limits)
-        name, values = self._parameters_of(file)
-        variant = self._bundle.manifest.variants[name]
+        limits = self._limits if limits is None else limits
+        file = parse(data, limits)
+        whole = held_against(file, self._bundle.manifest, limits)
         stages = stages_to_run(file, len(data), stage, partial)
-        self._check_size(variant, values, (file.height, file.width), encoding=False)
-        items = list(rounds(variant.program, values, (file.height, file.width)))
-        if len(items) != len(file.stages):
-            raise CorruptError(f"the file has {len(file.stages)} stages, its program {len(items)}")
         if pixels:
-            self._check_picture_id(file, variant, strict)
-        return Opened(file, name, values, items[:stages])
-
-    def _stage_for(self, file: _core.File, scale: float) -> tuple[int, tuple[int, int]]:
-        """The lowest stage (from 1) that is not smaller than `scale` of the picture, and that size (height, width)."""
-        name, values = self._parameters_of(file)
-        size = max(1, round(file.height * scale)), max(1, round(file.width * scale))
-        items = list(rounds(self._bundle.manifest.variants[name].program, values, (file.height, file.width)))
-        large = [item.number for item in items if item.size[0] >= size[0] and item.size[1] >= size[1]]
-        fine = [number for number in large if items[number].size != items[-1].size]
-        return (fine[0] if fine else len(items) - 1) + 1, size
+            self._check_picture_id(file, self._bundle.manifest.variants[whole.variant], strict)
+        return replace(whole, rounds=whole.rounds[:stages])
 
     def _check_picture_id(self, file: _core.File, variant: Variant, strict: bool) -> None:
         if file.picture_id.hex() == variant.picture_id:
@@ -344,7 +315,7 @@ class Codec:
         )
         if strict:
             raise WrongBundleError(message)
-        warnings.warn(message, PictureIdWarning, stacklevel=5)
+        warnings.warn(message, PictureIdWarning, stacklevel=6)  # who called `decode`
 
     def _interpreter(self, variant: str) -> Interpreter:
         with self._lock:
@@ -353,36 +324,10 @@ class Codec:
                 self._interpreters[variant] = Interpreter(self._bundle, program, self._graphs, self._threads)
             return self._interpreters[variant]
 
-    def _parameters_of(self, file: _core.File) -> tuple[str, dict[str, list[int]]]:
-        """Variant and checked parameter values of a file."""
-        found = self._bundle.variant_of(file.symbol_id.hex())
-        if found is None:
-            raise WrongBundleError(
-                f"the file was made with codec bundle {file.symbol_id.hex()}, not with {self.name!r}; "
-                "leave the bundle out to have it found, or install that bundle"
-            )
-        name, variant = found
-        names = [p.name for p in variant.program.parameters]
-        if len(names) != len(file.parameters):
-            raise CorruptError(f"the file sets {len(file.parameters)} parameters, its program has {len(names)}")
-        values = dict(zip(names, (list(v) for v in file.parameters), strict=True))
-        try:
-            check_parameters(variant.program, values, self._limits)
-        except ValueError as error:
-            raise CorruptError(f"the file's parameters do not fit its program: {error}") from None
-        return name, values
-
-    def _check_size(self, variant: Variant, values: Parameters, size: tuple[int, int], *, encoding: bool) -> None:
-        if size[0] * size[1] > self._limits.pixels:
-            raise LimitError(
-                f"the picture has {size[1]} x {size[0]} pixels, more than the limit of {self._limits.pixels} "
-                "(--max-pixels, Limits.pixels)"
-            )
-
+    def _check_memory(self, variant: Variant, items: Sequence[Round], *, encoding: bool) -> None:
         def estimate(workspace: Callable[[str], float] | None) -> int:
-            plan = rounds(variant.program, values, size)
             graphs = self._bundle.manifest.graphs
-            return estimated_bytes(variant.program, graphs, plan, encoding=encoding, workspace=workspace)
+            return estimated_bytes(variant.program, graphs, items, encoding=encoding, workspace=workspace)
 
         needed = estimate(None)
         if needed > self._limits.memory_bytes:
@@ -392,6 +337,12 @@ class Codec:
                 f"the picture needs about {needed >> 20} MiB, more than the limit of "
                 f"{self._limits.memory_bytes >> 20} MiB (--max-memory, Limits.memory_bytes)"
             )
+
+
+def refuse_fallbacks(graphs: GraphSet, opened: Opened, what: str) -> None:
+    """Raise UnsupportedError where a graph that decoding this file runs has fallen back. what: has happened to it."""
+    for graph, reasons in graphs.fallbacks_of(decoding_graphs(opened.rounds)).items():
+        raise UnsupportedError(f"graph {graph!r} {what}: {reasons[0]}")
 
 
 def _rect(region: tuple[int, int, int, int], size: tuple[int, int]) -> Rect:
@@ -413,10 +364,14 @@ def load(
     threads: for graphs and entropy coder, None for all processors. backend: "auto" or one of `nicrt.backend_names()`.
     Raises UnsupportedError when there is no such bundle, it is not valid, or the backend is not installed.
     """
+    return _codec(open_bundle(name_or_path), threads, backend, limits)
+
+
+def _codec(bundle: Bundle, threads: int | None, backend: str, limits: Limits) -> Codec:
     threads = cpu_count() if threads is None else threads
     if not 1 <= threads <= MAX_WORKERS:
         raise ValueError(f"threads is 1..{MAX_WORKERS}, not {threads}")
-    return Codec(Bundle.open(find(name_or_path)), threads=threads, backend=backend, limits=limits)
+    return Codec(bundle, threads=threads, backend=backend, limits=limits)
 
 
 def load_for(
@@ -426,24 +381,36 @@ def load_for(
     is none.
     """
     symbol = parse(data, limits).symbol_id.hex()
-    folder = find_by_symbol_id(symbol)
-    if folder is None:
+    bundle = open_by_symbol_id(symbol)
+    if bundle is None:
         raise WrongBundleError(
             f"the file was made with codec bundle {symbol}, which is not installed; "
             "put its folder into NICRT_BUNDLE_PATH"
         )
-    return load(folder, threads=threads, backend=backend, limits=limits)
+    return _codec(bundle, threads, backend, limits)
 
 
 _loaded: dict[str, Codec] = {}
 _loaded_lock = threading.Lock()
 
 
-def decode(data: Buffer) -> Pixels:
-    """Decode a .nic file with the bundle that its id names → uint8 [height, width, 3]. Keeps the bundle loaded."""
+def decode(source: Buffer | str | os.PathLike[str]) -> Pixels:
+    """Decode a .nic file, given by its bytes or its path, with the bundle that its id names → uint8 [height, width, 3].
+    Keeps the bundle loaded. Raises as `Codec.decode` does, ImageError for a file that cannot be read.
+    """
+    data = _bytes_of(source)
     symbol = parse(data, DEFAULT_LIMITS).symbol_id.hex()
     with _loaded_lock:
         codec = _loaded.get(symbol)
         if codec is None:
             codec = _loaded[symbol] = load_for(data)
     return codec.decode(data)
+
+
+def _bytes_of(source: Buffer | str | os.PathLike[str]) -> Buffer:
+    if not isinstance(source, str | os.PathLike):
+        return source
+    try:
+        return Path(source).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero in it
+        raise ImageError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from None

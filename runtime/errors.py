@@ -10,7 +10,8 @@
     └── InternalError       a defect in nicrt
 
 Mistakes of the caller (a wrong type, a quality of 200) are ValueError and TypeError. `exit_code` is what the command
-line ends with; `Code` in cpp_ext/include/nicrt/status.hpp is the same list in C++.
+line ends with; 11 goes with no error: `nicrt encode` has written a file, but missed its target. `Code` in
+cpp_ext/include/nicrt/status.hpp is the same list in C++.
 """
 
 from __future__ import annotations

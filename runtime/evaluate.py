@@ -3,6 +3,7 @@ Bjontegaard deltas between two of them. Bundles, and JPEG, WebP and AVIF as Pill
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -52,9 +53,11 @@ class Coder(Protocol):
 
 @dataclass(frozen=True)
 class Measurement:
-    """One picture at one quality. `ms_ssim` is None for pictures too small for it."""
+    """One picture at one quality. `sha256`: of its size and pixels, the first 16 digits. `ms_ssim` is None for pictures
+    too small for it."""
 
     picture: str
+    sha256: str
     quality: float
     bpp: float
     psnr: float
@@ -180,6 +183,7 @@ def _measured(coder: Coder, name: str, pixels: Pixels, quality: float) -> Measur
     height, width = pixels.shape[:2]
     return Measurement(
         picture=name,
+        sha256=hashlib.sha256(b"%d %d " % (width, height) + pixels.tobytes()).hexdigest()[:16],
         quality=quality,
         bpp=8 * len(data) / (width * height),
         psnr=psnr(decoded, pixels),
@@ -234,6 +238,39 @@ def read_results(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict) or not {RATE, PSNR} <= set(values):
         raise UnsupportedError(f"{path} is not a result file: it has no results with {RATE!r} and {PSNR!r}")
     return {"name": path.stem, **data}
+
+
+def check_same_pictures(anchor: Mapping[str, Any], test: Mapping[str, Any]) -> bool:
+    """Whether both result files say of which pictures they are. Raises ValueError where those differ: a difference of
+    rates is one of codecs only on the same pictures."""
+    sets = [_pictures(each) for each in (anchor, test)]
+    if not all(sets):
+        return False
+    if all(digest for pictures in sets for digest in pictures.values()):  # names may have changed
+        sets = [{str(digest): name for name, digest in pictures.items()} for pictures in sets]
+    else:
+        sets = [{name: name for name in pictures} for pictures in sets]
+    first, second = sets
+    differences = [
+        f"{len(alone)} only in {each['name']} ({', '.join(alone[:3])}{', ..' * (len(alone) > 3)})"
+        for each, alone in (
+            (anchor, sorted(first[key] for key in first.keys() - second)),
+            (test, sorted(second[key] for key in second.keys() - first)),
+        )
+        if alone
+    ]
+    if differences:
+        raise ValueError(f"results of different pictures cannot be compared: {'; '.join(differences)}")
+    return True
+
+
+def _pictures(results: Mapping[str, Any]) -> dict[str, str]:
+    """Picture → digest of its pixels, "" in files from before there was one; nothing where they are not listed."""
+    rows = results.get("pictures") or []
+    try:
+        return {str(row["picture"]): str(row.get("sha256", "")) for row in rows}
+    except (TypeError, KeyError, AttributeError):  # something else of another tool's
+        return {}
 
 
 def compare(anchor: Mapping[str, Any], test: Mapping[str, Any]) -> dict[str, float]:

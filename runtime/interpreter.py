@@ -6,7 +6,7 @@ entropy step reads its tensor (and zeroes what is not coded) where decoding writ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -21,6 +21,7 @@ from .bundle import Bundle
 from .errors import CorruptError, UnsupportedError
 from .fileinfo import Buffer
 from .manifest import DIMENSION, Entropy, Graph, Port, Program, Run
+from .opened import streams_of
 from .pictures import resample
 from .plan import Parameters, Round, rounds
 from .schedule import Scheduled, narrow, schedule
@@ -173,11 +174,10 @@ class Interpreter:
     def _read(self, entry: Scheduled, stream: _core.Stream, job: _Job) -> None:
         step, rect, whole = entry.step, entry.rect, entry.item.shape(entry.step)  # type: ignore[arg-type]
         assert isinstance(step, Entropy) and rect is not None
-        if job.tile % step.stride:
-            raise CorruptError(f"the file's tiles of {job.tile} pixels do not fit the bundle's stride {step.stride}")
         shape = whole
         if rect != Rect.of(entry.item.padded):
-            shape, stream = _tiles_of(stream, rect, whole, step.stride, job.tile)
+            _, columns = entry.item.tile_grid(step, job.tile)
+            shape, stream = _tiles_of(stream, columns, rect, whole, step.stride, job.tile)
         codebook, index = self._tables(step, shape, rect, job)
         start = perf_counter()
         symbols = _core.decode_stream(codebook, index, shape, job.tile // step.stride, job.data, stream, self._threads)
@@ -262,25 +262,11 @@ class Interpreter:
         return np.ascontiguousarray(job.tensors[source].crop(rect))
 
 
-def streams_of(file: _core.File, items: Sequence[Round]) -> Iterator[_core.Stream]:
-    """The streams of these rounds in order. Raises CorruptError where they are not those that the program reads."""
-    for item, streams in zip(items, file.stages, strict=False):
-        expected = sum(isinstance(step, Entropy) for step in item.stage.steps)
-        if len(streams) != expected:
-            raise CorruptError(
-                f"stage {item.number + 1} of the file has {len(streams)} streams, its program {expected}"
-            )
-        yield from streams
-
-
 def _tiles_of(
-    stream: _core.Stream, rect: Rect, whole: tuple[int, int, int], stride: int, tile: int
+    stream: _core.Stream, columns: int, rect: Rect, whole: tuple[int, int, int], stride: int, tile: int
 ) -> tuple[tuple[int, int, int], _core.Stream]:
-    """Shape and stream of the tiles that cover `rect` (whole tiles)."""
+    """Shape and stream of the tiles that cover `rect` (whole tiles), of a stream with so many columns of them."""
     channels, height, width = whole
-    columns, rows = -(-width * stride // tile), -(-height * stride // tile)
-    if stream.tile_count != rows * columns:
-        raise CorruptError(f"a stream of {stream.tile_count} tiles, where the picture has {rows * columns}")
     top, left = rect.top // stride, rect.left // stride
     shape = (channels, min(rect.bottom // stride, height) - top, min(rect.right // stride, width) - left)
     first, last = (rect.top // tile, rect.left // tile), (-(-rect.bottom // tile), -(-rect.right // tile))

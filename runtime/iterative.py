@@ -6,6 +6,7 @@ Its result is the symbols of every stream, which the ordinary encoder then codes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -18,6 +19,7 @@ from .choose import Wish, choose
 from .errors import UnsupportedError
 from .manifest import Entropy, Manifest, Parameter, Program
 from .plan import Parameters
+from .target import Target
 
 STEPS = {6: 0, 7: 200, 8: 600, 9: 2000}
 """Effort → steps of gradient descent on all latents; before them comes a descent on the side information alone."""
@@ -40,6 +42,11 @@ class Edit:
     psnr: float | None = None
     weights: npt.NDArray[np.float32] | None = None
     ms_ssim_weight: float = 0.0
+
+    @property
+    def target(self) -> Target:
+        """What the file is held to."""
+        return Target(self.bpp, self.psnr)
 
 
 @dataclass(frozen=True)
@@ -74,8 +81,10 @@ def check_request(effort: int, edit: Edit, like: bool) -> None:
     if not 1 <= effort <= 9:
         raise ValueError(f"effort is 1..9, not {effort}")
     target = edit.bpp is not None or edit.psnr is not None
-    if (edit.bpp is not None and edit.bpp <= 0) or not 0 <= edit.ms_ssim_weight <= 1:
+    if (edit.bpp is not None and not 0 < edit.bpp < math.inf) or not 0 <= edit.ms_ssim_weight <= 1:
         raise ValueError("a target rate is above 0 bits per pixel, the weight of MS-SSIM in 0..1")
+    if edit.psnr is not None and not math.isfinite(edit.psnr):
+        raise ValueError("a target PSNR is a number of dB")
     if edit.bpp is not None and edit.psnr is not None:
         raise ValueError("a target is a rate or a PSNR, not both")
     if (edit.weights is not None or edit.ms_ssim_weight) and not steers(effort):

@@ -16,12 +16,14 @@ from .errors import UnsupportedError
 
 BUNDLE_FORMAT = 1
 MAX_MANIFEST_BYTES = 1 << 20
+MAX_DEPTH = 32  # of provenance, the only part without a schema
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 FilePath = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)?$")]
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Positive = Annotated[int, Meta(ge=1, le=1 << 24)]
+PerPixel = Annotated[float, Meta(ge=0, le=1e9)]  # more would overflow what is reckoned from it
 DType = Literal["float32", "float16", "int32", "int64", "uint8"]
 
 # A dimension is a number, or a symbol with a factor: "64h" is 64 * h. Ports that share a symbol are related by it.
@@ -29,7 +31,7 @@ DIMENSION = re.compile(r"^([1-9][0-9]{0,6})?([a-z]+)$")
 BATCH = "n"
 """The symbol that stands for the pictures of a batch: always a tensor's first dimension. What has no `n` is shared by
 the whole batch."""
-Dimension = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=DIMENSION.pattern)]
+Dimension = Positive | Annotated[str, Meta(pattern=DIMENSION.pattern)]
 
 
 class _Strict(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -72,8 +74,8 @@ class Graph(_Strict):
     in_loop: bool = False
     halo: Annotated[int, Meta(ge=0, le=1 << 16)] | None = None
     proofs: list[Proof] = []
-    macs_per_pixel: float | None = None
-    workspace_bytes_per_pixel: float | None = None
+    macs_per_pixel: PerPixel | None = None
+    workspace_bytes_per_pixel: PerPixel | None = None
 
     @property
     def decides_symbols(self) -> bool:
@@ -215,6 +217,10 @@ class Manifest(_Strict):
     quality: list[QualityPoint]
     provenance: dict[str, Any] = {}
 
+    def variant_of(self, symbol: str) -> tuple[str, Variant] | None:
+        """The variant with this symbol id (hex)."""
+        return next(((n, v) for n, v in self.variants.items() if v.symbol_id == symbol), None)
+
 
 def decode(data: bytes) -> Manifest:
     """Parse and check manifest bytes. Raises UnsupportedError, naming the place, for anything the schema does not
@@ -224,13 +230,28 @@ def decode(data: bytes) -> Manifest:
         raise UnsupportedError(f"the manifest has {len(data)} bytes, more than {MAX_MANIFEST_BYTES}")
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise UnsupportedError(f"the bundle's manifest is not valid: {error}") from None
+    except RecursionError:
+        raise UnsupportedError("the bundle's manifest is not valid: it is nested too deeply") from None
+    if _is_deep(manifest.provenance):
+        raise UnsupportedError(f"the bundle's provenance is nested deeper than {MAX_DEPTH} levels")
     if manifest.bundle_format != BUNDLE_FORMAT:
         raise UnsupportedError(
             f"the bundle has format {manifest.bundle_format}; this nicrt reads format {BUNDLE_FORMAT}"
         )
     return manifest
+
+
+def _is_deep(value: object) -> bool:
+    """Whether a JSON value has more than MAX_DEPTH levels: printing it would exhaust the stack."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner = [v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list)]
+        level = [item for items in inner for item in items]
+        if not level:
+            return False
+    return True
 
 
 def encode(manifest: Manifest) -> bytes:

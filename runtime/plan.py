@@ -36,6 +36,14 @@ class Round:
         height, width = self.padded
         return step.channels, -(-height // step.stride), -(-width // step.stride)
 
+    def tile_grid(self, step: Entropy, tile: int) -> tuple[int, int]:
+        """Rows and columns of a stream's tiles of `tile` pixels, a multiple of its stride; one tile for 0."""
+        _, height, width = self.shape(step)
+        if tile == 0:
+            return 1, 1
+        edge = tile // step.stride
+        return -(-height // edge), -(-width // edge)
+
 
 def rounds(program: Program, parameters: Parameters, size: tuple[int, int]) -> Iterator[Round]:
     """All rounds of a program for a picture of `size` (height, width), in file order."""
@@ -49,6 +57,23 @@ def rounds(program: Program, parameters: Parameters, size: tuple[int, int]) -> I
         for item, item_size in enumerate(items):
             yield Round(stage, item_size, number, item)
             number += 1
+
+
+def whole_rounds(program: Program, parameters: Parameters, size: tuple[int, int]) -> list[Round]:
+    """All rounds, of which the last shows the whole picture of `size` (height, width). Raises ValueError where it shows
+    another size: the program's lists of sizes are then those of another picture.
+    """
+    items = list(rounds(program, parameters, size))
+    height, width = items[-1].size
+    if (height, width) != size:
+        raise ValueError(f"the picture has {size[1]} x {size[0]} pixels, its last layer {width} x {height}")
+    return items
+
+
+def decoding_graphs(items: Sequence[Round]) -> list[str]:
+    """The graphs that decoding these rounds and showing the last of them runs, each once."""
+    steps = [step for item in items for step in item.stage.steps if isinstance(step, Run) and not step.enc]
+    return list(dict.fromkeys(run.graph for run in [*steps, *items[-1].stage.show_runs]))
 
 
 def check_parameters(program: Program, parameters: Parameters, limits: Limits) -> None:

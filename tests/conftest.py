@@ -9,6 +9,9 @@ import pytest
 from PIL import Image
 
 import nicrt
+from nicrt.runtime.backends.onnxruntime_library import disable_telemetry
+
+disable_telemetry()  # some tests import ONNX Runtime themselves
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"  # development data beside the checkout; tests that need it skip without

@@ -20,7 +20,7 @@ def test_exported_names_are_locked() -> None:
     assert set(nicrt.__all__) == {
         "load", "load_for", "decode", "info", "Codec", "DeviceDecoder", "DevicePicture", "FileInfo", "Limits",
         "backend_names", "PictureIdWarning", "NicrtError", "TruncatedError", "CorruptError", "UnsupportedError",
-        "LimitError", "WrongBundleError", "ImageError", "InternalError", "ClippingWarning",
+        "LimitError", "WrongBundleError", "ImageError", "InternalError", "ClippingWarning", "Encoded", "TargetWarning",
     }  # fmt: skip
     for name in nicrt.__all__:
         assert getattr(nicrt, name).__doc__, f"{name} has no docstring"
@@ -147,8 +147,9 @@ def test_report_of_what_ran(codec: nicrt.Codec, small_file: bytes) -> None:
 
 def test_other_picture_id_warns_and_strict_refuses(codec: nicrt.Codec, small_file: bytes) -> None:
     other = with_header_bytes(small_file, 19, b"\0\0\0\0")
-    with pytest.warns(nicrt.PictureIdWarning):
+    with pytest.warns(nicrt.PictureIdWarning) as caught:
         pixels = codec.decode(other)
+    assert caught[0].filename == __file__
     np.testing.assert_array_equal(pixels, codec.decode(small_file))
     with pytest.raises(nicrt.WrongBundleError):
         codec.decode(other, strict=True)

@@ -88,10 +88,10 @@ def test_programs_of_layers_and_bands(tmp_path: Path, harbour: np.ndarray) -> No
 
     codec = nicrt.load(synthetic.layered(tmp_path / "layered"), threads=1)
     decoder = nicrt.DeviceDecoder(codec, DEVICE)
-    for layers in ([], [(9, 33), (50, 21)], [(61, 7)]):
+    for layers in ([], [(9, 33), (50, 21), (40, 31)], [(61, 7), (40, 31)]):
         data = encode_layers(codec, harbour[:40, :31], layers, floor=1, table_set=1)
         np.testing.assert_array_equal(decoder.decode(data).numpy(), codec.decode(data))
-    others = [encode_layers(codec, harbour[i : i + 40, :31], [(61, 7)], floor=1) for i in (0, 30)]
+    others = [encode_layers(codec, harbour[i : i + 40, :31], [(61, 7), (40, 31)], floor=1) for i in (0, 30)]
     np.testing.assert_array_equal(decoder.decode_batch(others).numpy(), [codec.decode(data) for data in others])
     banded = nicrt.load(synthetic.banded(tmp_path / "banded"), threads=1)
     data = banded.encode(harbour[:100, :140], scales=[0.3, 0.5, 1.0])

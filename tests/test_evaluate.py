@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
+from PIL import Image
 
 import nicrt
 from conftest import PICTURES
@@ -144,6 +145,53 @@ def test_command_measures_compares_and_plots(tmp_path: Path, capsys: pytest.Capt
     assert main(["evaluate", "--compare", str(theirs), str(ours), "--plot", str(image)]) == 0
     assert "mine against jpeg: BD-rate -" in capsys.readouterr().out
     assert image.read_bytes().startswith(b"\x89PNG")
+
+
+def _results(name: str, pictures: dict[str, str]) -> dict[str, object]:
+    rows = [{"picture": picture, "sha256": digest} for picture, digest in pictures.items() for _ in range(2)]
+    return {**_curve([0.2, 0.4, 0.7, 1.2, 2.0], name), "pictures": rows}
+
+
+def test_results_of_different_pictures_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pictures are known by their pixels, in result files from before there was a digest by their names."""
+    pytest.importorskip("bjontegaard")
+    whole = _results("whole", {"a": "1", "b": "2", "c": "3"})
+    unnamed = _curve([0.3, 0.4, 0.7, 1.2, 2.0], "unnamed")
+    for test, says in (
+        (_results("same", {"a": "1", "b": "2", "c": "3"}), None),
+        (_results("renamed", {"x": "1", "y": "2", "z": "3"}), None),
+        (_results("old", {"a": "", "b": "", "c": ""}), None),
+        (unnamed, None),
+        (_results("part", {"a": "1", "b": "2"}), "1 only in whole (c)"),
+        (_results("more", {"a": "1", "b": "2", "c": "3", "d": "4"}), "1 only in more (d)"),
+        (_results("resized", {"a": "1", "b": "2", "c": "9"}), "1 only in whole (c); 1 only in resized (c)"),
+        (_results("old part", {"a": "", "b": ""}), "1 only in whole (c)"),
+    ):
+        files = [tmp_path / "anchor.json", tmp_path / "test.json"]
+        for file, content in zip(files, (whole, test), strict=True):
+            file.write_text(json.dumps(content))
+        code = main(["evaluate", "--compare", *map(str, files)])
+        printed, said = capsys.readouterr()
+        if says is None:
+            assert code == 0 and "BD-rate" in printed
+            assert ("list their pictures" in said) == (test is unnamed)
+        else:
+            assert code == 2 and printed == "" and says in said and said.count("\n") == 1
+
+
+def test_measurements_say_of_which_pixels(harbour: np.ndarray, tmp_path: Path) -> None:
+    coder = evaluate.PEERS["jpeg"]
+    pictures = {"a": harbour[:64, :64], "b": harbour[:32, :64], "c": harbour[:64, :32].reshape(32, 64, 3)}
+    found = evaluate.measure(coder, {**pictures, "again": pictures["a"]}, (50,), lambda _: None)
+    digests = [item.sha256 for item in found]
+    assert digests[0] == digests[3] and len(set(digests)) == 3
+    for folder in ("x", "y"):  # two pictures of one name are two pictures
+        (tmp_path / folder).mkdir()
+        Image.fromarray(harbour[: 16 if folder == "x" else 24, :16]).save(tmp_path / folder / "same.png")
+    out = tmp_path / "out.json"
+    folders = [str(tmp_path / "x"), str(tmp_path / "y")]
+    assert main(["evaluate", "jpeg", *folders, "-q", "50", "-o", str(out), "--quiet"]) == 0
+    assert len(json.loads(out.read_text())["pictures"]) == 2
 
 
 def test_wrong_calls_are_refused(tmp_path: Path) -> None:

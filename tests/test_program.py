@@ -28,7 +28,7 @@ def codec(tmp_path_factory: pytest.TempPathFactory) -> nicrt.Codec:
 def encode_layers(
     codec: nicrt.Codec, picture: np.ndarray, sizes: list[Size], floor: int = 0, table_set: int = 0, effort: int = 5
 ) -> bytes:
-    """Encode with the list of sizes that `Codec.encode` has no argument for."""
+    """Encode with any list of sizes, without what `Codec.encode` refuses: the last is to be the picture's."""
     variant = codec.bundle.manifest.variants["only"]
     values = {"layers": [side for size in sizes for side in size], "set": [table_set], "floor": [floor]}
     interpreter = Interpreter(codec.bundle, variant.program, codec._graphs, 1)
@@ -56,14 +56,16 @@ def shown(symbols: np.ndarray, size: Size, step: float) -> np.ndarray:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     size=st.tuples(st.integers(1, 50), st.integers(1, 50)),
-    layers=st.lists(st.tuples(st.integers(1, 70), st.integers(1, 70)), max_size=4),
+    smaller=st.lists(st.tuples(st.integers(1, 70), st.integers(1, 70)), max_size=3),
+    with_layers=st.booleans(),
     floor=st.integers(0, 4),
     table_set=st.integers(0, 1),
     effort=st.integers(1, 6),
 )
 def test_every_stage_shows_what_numpy_predicts(
-    codec: nicrt.Codec, size: Size, layers: list[Size], floor: int, table_set: int, effort: int
+    codec: nicrt.Codec, size: Size, smaller: list[Size], with_layers: bool, floor: int, table_set: int, effort: int
 ) -> None:
+    layers = [*smaller, size] if with_layers else []
     smooth = np.add.outer(np.arange(size[0]) * 3, np.arange(size[1]) * 2)[:, :, None] + np.array([0, 40, 90])
     picture = (smooth % 256).astype(np.uint8)
     data = encode_layers(codec, picture, layers, floor, table_set, effort)
@@ -77,11 +79,11 @@ def test_every_stage_shows_what_numpy_predicts(
         got = codec.decode(data, stage=number + 2).astype(int)
         wrong = np.abs(got - shown(symbols, layer, 4)) > 4
         assert wrong.mean() <= 0.05  # places where u itself fell on the other side
-    assert codec.decode(data).shape[:2] == (layers[-1] if layers else size)
+    assert codec.decode(data).shape[:2] == size
 
 
 def test_partial_decoding_of_a_truncated_file(codec: nicrt.Codec, harbour: np.ndarray) -> None:
-    layers = [(40, 60), (80, 120)]
+    layers = [(40, 60), (160, 240)]
     data = encode_layers(codec, harbour, layers)
     whole = nicrt.info(data)
     first = whole.header_bytes + sum(whole.stream_bytes[0])
@@ -101,7 +103,7 @@ def test_partial_decoding_of_a_truncated_file(codec: nicrt.Codec, harbour: np.nd
 def test_stages_must_be_those_of_the_program(codec: nicrt.Codec, harbour: np.ndarray) -> None:
     variant = codec.bundle.manifest.variants["only"]
     ids = bytes.fromhex(variant.symbol_id), bytes.fromhex(variant.picture_id)
-    values = {"layers": [40, 60], "set": [0], "floor": [0]}
+    values = {"layers": [160, 240], "set": [0], "floor": [0]}
     streams = Interpreter(codec.bundle, variant.program, codec._graphs, 1).encode(
         from_array(harbour), values, tile=32, symbols_per_lane=64, effort=5
     )
@@ -120,11 +122,12 @@ def test_stages_must_be_those_of_the_program(codec: nicrt.Codec, harbour: np.nda
         write(parameters, streams, tile=64),
         write(parameters, streams, tile=30),
         write(parameters[:2], streams),
-        write([[40, 60], [2], [0]], streams),
+        write([[160, 240], [2], [0]], streams),
         write([[40], [0], [0]], streams),
         write([[40, 0], [0], [0]], streams),
-        write([[40, 60], [0, 0], [0]], streams),
+        write([[160, 240], [0, 0], [0]], streams),
         write([[1 << 25, 60], [0], [0]], streams),
+        write([[40, 60], [0], [0]], streams),  # shows another size than the header's
     ):
         with pytest.raises(nicrt.CorruptError):
             codec.decode(bad)
@@ -180,7 +183,10 @@ def test_encoding_like_another_file(codec: nicrt.Codec, harbour: np.ndarray) -> 
     first = codec.encode(harbour, scales=[1, 3], parameters={"floor": 2})
     again = codec.encode(harbour, like=first)
     assert again == first
-    assert nicrt.info(codec.encode(harbour[:80], like=first)).parameters == nicrt.info(first).parameters
+    assert nicrt.info(first).parameters == [[53, 80, 160, 240], [0], [2]]
+    smaller = codec.encode(harbour[:80], like=first)  # its layers have the same shares of another size
+    assert nicrt.info(smaller).parameters == [[26, 80, 80, 240], [0], [2]]
+    assert codec.decode(smaller).shape == (80, 240, 3)
 
 
 def test_variants_are_found_by_name(codec: nicrt.Codec, harbour: np.ndarray) -> None:
@@ -204,7 +210,7 @@ def test_a_bundle_without_encoder_graphs_only_decodes(codec: nicrt.Codec, tmp_pa
     program = synthetic.layered_program()
     graphs = {name: parts for name, parts in synthetic.LAYERED_GRAPHS.items() if "y" not in parts[2]}
     decoder = nicrt.load(written("decoder", without(program, 2), graphs), threads=1)
-    data = encode_layers(codec, harbour, [(40, 60), (80, 120)])
+    data = encode_layers(codec, harbour, [(40, 60), (160, 240)])
     for stage in (1, 2, 3):
         np.testing.assert_array_equal(decoder.decode(data, stage=stage, strict=True), codec.decode(data, stage=stage))
     decoder.verify(data)

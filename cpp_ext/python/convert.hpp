@@ -27,12 +27,17 @@ namespace nb = nanobind;
 template <class Scalar, class... Dims>
 using Array = nb::ndarray<Scalar, nb::c_contig, nb::device::cpu, Dims...>;
 
-/// Raises the Python exception for a status that is not ok; the exception tree is nicrt.runtime.errors.
-inline void raise_if_error(const Status& status) {
-    if (status.ok()) return;
+/// Sets the Python exception for a status that is not ok; the exception tree is nicrt.runtime.errors.
+inline void set_error(const Status& status) {
     const nb::object from_status = nb::module_::import_("nicrt.runtime.errors").attr("from_status");
     const nb::object error = from_status(static_cast<int>(status.code()), status.message());
     PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+}
+
+/// Raises the Python exception for a status that is not ok.
+inline void raise_if_error(const Status& status) {
+    if (status.ok()) return;
+    set_error(status);
     throw nb::python_error();
 }
 
@@ -70,7 +75,15 @@ private:
     Py_buffer view_{};
 };
 
-inline nb::bytes to_bytes(std::span<const std::uint8_t> data) { return nb::bytes(data.data(), data.size()); }
+inline nb::bytes to_bytes(std::span<const std::uint8_t> data) {
+    PyObject* const bytes = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(data.data()),
+                                                      static_cast<Py_ssize_t>(data.size()));
+    if (bytes == nullptr) {  // Python's MemoryError: here it is the same failure as C++'s own
+        PyErr_Clear();
+        throw std::bad_alloc();
+    }
+    return nb::steal<nb::bytes>(bytes);
+}
 
 /// Memory for `std::free`. Large blocks ask for huge pages: with small ones, the first touch of a large
 /// picture's tensors costs a tenth of its decoding.
@@ -93,7 +106,10 @@ inline void* allocate(std::size_t bytes) {
 template <class Scalar, std::size_t Rank>
 auto new_array(const std::size_t (&shape)[Rank]) {
     std::size_t places = 1;
-    for (const std::size_t extent : shape) places *= extent;
+    for (const std::size_t extent : shape) {
+        if (extent > 0 && places > SIZE_MAX / sizeof(Scalar) / extent) throw std::bad_array_new_length();
+        places *= extent;
+    }
     auto* const data = static_cast<Scalar*>(allocate(places * sizeof(Scalar)));
     nb::capsule owner(data, [](void* p) noexcept { std::free(p); });
     return Array<Scalar, nb::numpy, nb::ndim<Rank>>(data, Rank, shape, owner);

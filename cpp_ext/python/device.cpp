@@ -206,6 +206,7 @@ void register_device_work(nb::module_& module) {
         .def_prop_ro("max_bytes", [](const StreamDecoder& self) { return self.shape().max_bytes; })
         .def_prop_ro("max_segments", [](const StreamDecoder& self) { return self.shape().max_segments; })
         .def_prop_ro("device_bytes", &StreamDecoder::device_bytes)
+        .def_prop_ro("host_bytes", &StreamDecoder::host_bytes)
         .def("set", &set_files, "files"_a, "Checks a batch and queues its copy to the device.")
         .def("run", &run_decoder, "symbols"_a, "index"_a = nb::none(), "Queues the decoding of what was set.")
         .def(

@@ -4,6 +4,8 @@
 #include <numeric>
 #include <string>
 
+#include "parallel.hpp"
+
 namespace nicrt {
 namespace {
 
@@ -124,24 +126,26 @@ Codebook::~Codebook() = default;
 std::size_t Codebook::size() const { return impl_->tables.size(); }
 
 Status Codebook::build(std::span<const TableView> tables, std::shared_ptr<const Codebook>& out) {
-    if (tables.empty() || tables.size() > kMaxTables)
-        return invalid_argument("a codebook has 1 .. 256 tables, not " + std::to_string(tables.size()));
-    for (std::size_t i = 0; i < tables.size(); ++i)
-        if (const std::string what = fault(tables[i]); !what.empty())
-            return invalid_argument("table " + std::to_string(i) + " " + what);
+    return status_of([&]() -> Status {
+        if (tables.empty() || tables.size() > kMaxTables)
+            return invalid_argument("a codebook has 1 .. 256 tables, not " + std::to_string(tables.size()));
+        for (std::size_t i = 0; i < tables.size(); ++i)
+            if (const std::string what = fault(tables[i]); !what.empty())
+                return invalid_argument("table " + std::to_string(i) + " " + what);
 
-    const std::shared_ptr<Codebook> book(new Codebook);
-    Impl& impl = *book->impl_;
-    for (std::size_t i = 0; i < tables.size(); ++i) {
-        const auto& frequencies = tables[i].frequencies;
-        const TableInfo info{tables[i].low, static_cast<std::uint32_t>(frequencies.size() - 1),
-                             tables[i].shift, impl.frequencies.size()};
-        impl.frequencies.insert(impl.frequencies.end(), frequencies.begin(), frequencies.end());
-        add_maps(info, i, impl);
-        impl.tables.push_back(info);
-    }
-    out = book;
-    return {};
+        const std::shared_ptr<Codebook> book(new Codebook);
+        Impl& impl = *book->impl_;
+        for (std::size_t i = 0; i < tables.size(); ++i) {
+            const auto& frequencies = tables[i].frequencies;
+            const TableInfo info{tables[i].low, static_cast<std::uint32_t>(frequencies.size() - 1),
+                                 tables[i].shift, impl.frequencies.size()};
+            impl.frequencies.insert(impl.frequencies.end(), frequencies.begin(), frequencies.end());
+            add_maps(info, i, impl);
+            impl.tables.push_back(info);
+        }
+        out = book;
+        return {};
+    });
 }
 
 }  // namespace nicrt

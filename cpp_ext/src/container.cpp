@@ -100,6 +100,7 @@ private:
     Status stages(File& file) {
         std::uint32_t count = 0;
         NICRT_RETURN_IF_ERROR(read_count(kMaxStages, "stages", count));
+        if (count == 0) return corrupt("the header has no stage");
         if (count > limits_.max_stages)
             return {Code::limit,
                     to_string(count) + " stages are over the limit of " + to_string(limits_.max_stages)};
@@ -237,7 +238,7 @@ Status put_header(const Header& header, std::uint64_t& payload_bytes, std::vecto
         return invalid_argument("tiles of " + to_string(header.tile_size) + " pixels");
     if (header.parameters.size() > kMaxParameters)
         return invalid_argument(to_string(header.parameters.size()) + " parameters");
-    if (header.stages.size() > kMaxStages)
+    if (header.stages.empty() || header.stages.size() > kMaxStages)
         return invalid_argument(to_string(header.stages.size()) + " stages");
 
     put_varint(out, 0);  // flags

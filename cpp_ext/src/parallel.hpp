@@ -7,6 +7,7 @@
 #include <exception>
 #include <mutex>
 #include <new>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -15,13 +16,15 @@
 
 namespace nicrt {
 
-/// The Status of `work()`, where an exception (out of memory above all) becomes `internal`.
+/// The Status of `work()`, where an exception becomes `limit` (no memory, or no container that large) or `internal`.
 template <class Work>
 Status status_of(Work&& work) noexcept {
     try {
         return work();
     } catch (const std::bad_alloc&) {
-        return {Code::internal, "out of memory"};
+        return out_of_memory();
+    } catch (const std::length_error&) {
+        return out_of_memory();
     } catch (const std::exception& error) {
         return {Code::internal, error.what()};
     }

@@ -10,6 +10,7 @@
 #include "compiler.hpp"
 #include "marks.hpp"
 #include "nicrt/crc32c.hpp"
+#include "parallel.hpp"
 #include "rans_decode.hpp"
 #include "segment_impl.hpp"
 
@@ -204,28 +205,30 @@ DecodeTables prepare_tables(const Codebook::Impl& book, DecodePath path, std::si
 
 Status decode_segment(const Codebook& codebook, const std::uint8_t* table_ids, std::size_t n, unsigned lanes,
                       std::span<const std::uint8_t> segment, std::int16_t* symbols, DecodeOptions options) {
-    NICRT_RETURN_IF_ERROR(check_arguments(n, lanes, options.isa));
-    const Isa isa = resolve_isa(options.isa);
-    const Codebook::Impl& book = codebook.impl();
-    const MarkLoops marks = mark_loops(isa);
-    const TableScan scan = marks.scan(book.bytes, table_ids, n);
-    if (scan.largest >= book.tables.size()) return invalid_argument("table id is not one of the codebook's");
+    return status_of([&]() -> Status {
+        NICRT_RETURN_IF_ERROR(check_arguments(n, lanes, options.isa));
+        const Isa isa = resolve_isa(options.isa);
+        const Codebook::Impl& book = codebook.impl();
+        const MarkLoops marks = mark_loops(isa);
+        const TableScan scan = marks.scan(book.bytes, table_ids, n);
+        if (scan.largest >= book.tables.size()) return invalid_argument("table id is not one of the codebook's");
 
-    Parts parts{};
-    NICRT_RETURN_IF_ERROR(find_parts(segment, lanes, scan.raw_bits, parts));
-    const DecodePath path = options.path == DecodePath::automatic ? choose_path(book, n) : options.path;
-    Lanes coder(prepare_tables(book, path, n), path, isa, lanes);
-    if (!coder.start(parts)) return corrupt("state of a lane is below 2^16");
-    Finisher finisher(book, marks, parts);
-    for (std::size_t i = 0; i < n; i += kRun) {
-        const std::size_t count = std::min(kRun, n - i);
-        if (!coder.decode(table_ids + i, count, symbols + i)) return corrupt("segment has too few words");
-        if (!finisher.finish(table_ids + i, count, symbols + i))
-            return corrupt("escapes are too few, coded by their table, or not 16-bit symbols");
-    }
-    if (!coder.at_end()) return corrupt("words are left over or a final state is wrong");
-    if (!finisher.at_end()) return corrupt("escapes are left over");
-    return {};
+        Parts parts{};
+        NICRT_RETURN_IF_ERROR(find_parts(segment, lanes, scan.raw_bits, parts));
+        const DecodePath path = options.path == DecodePath::automatic ? choose_path(book, n) : options.path;
+        Lanes coder(prepare_tables(book, path, n), path, isa, lanes);
+        if (!coder.start(parts)) return corrupt("state of a lane is below 2^16");
+        Finisher finisher(book, marks, parts);
+        for (std::size_t i = 0; i < n; i += kRun) {
+            const std::size_t count = std::min(kRun, n - i);
+            if (!coder.decode(table_ids + i, count, symbols + i)) return corrupt("segment has too few words");
+            if (!finisher.finish(table_ids + i, count, symbols + i))
+                return corrupt("escapes are too few, coded by their table, or not 16-bit symbols");
+        }
+        if (!coder.at_end()) return corrupt("words are left over or a final state is wrong");
+        if (!finisher.at_end()) return corrupt("escapes are left over");
+        return {};
+    });
 }
 
 }  // namespace nicrt

@@ -4,6 +4,7 @@
 
 #include "bytes.hpp"
 #include "nicrt/crc32c.hpp"
+#include "parallel.hpp"
 #include "rans_encode.hpp"
 #include "segment_impl.hpp"
 
@@ -107,20 +108,22 @@ EncodeLoops encode_loops(Isa isa, unsigned lanes) {
 
 Status encode_segment(const Codebook& codebook, const std::uint8_t* table_ids, const std::int16_t* symbols,
                       std::size_t n, unsigned lanes, std::vector<std::uint8_t>& out, Isa isa) {
-    NICRT_RETURN_IF_ERROR(check_arguments(n, lanes, isa));
-    isa = resolve_isa(isa);
-    const Codebook::Impl& book = codebook.impl();
-    const TableScan scan = mark_loops(isa).scan(book.bytes, table_ids, n);
-    if (scan.largest >= book.tables.size()) return invalid_argument("table id is not one of the codebook's");
+    return status_of([&]() -> Status {
+        NICRT_RETURN_IF_ERROR(check_arguments(n, lanes, isa));
+        isa = resolve_isa(isa);
+        const Codebook::Impl& book = codebook.impl();
+        const TableScan scan = mark_loops(isa).scan(book.bytes, table_ids, n);
+        if (scan.largest >= book.tables.size()) return invalid_argument("table id is not one of the codebook's");
 
-    Encoder encoder(book, encode_loops(isa, lanes), lanes, scan.raw_bits);
-    for (std::size_t end = n; end > 0;) {
-        const std::size_t begin = (end - 1) / kRun * kRun;
-        encoder.encode(table_ids + begin, symbols + begin, end - begin);
-        end = begin;
-    }
-    encoder.append(out);
-    return {};
+        Encoder encoder(book, encode_loops(isa, lanes), lanes, scan.raw_bits);
+        for (std::size_t end = n; end > 0;) {
+            const std::size_t begin = (end - 1) / kRun * kRun;
+            encoder.encode(table_ids + begin, symbols + begin, end - begin);
+            end = begin;
+        }
+        encoder.append(out);
+        return {};
+    });
 }
 
 }  // namespace nicrt

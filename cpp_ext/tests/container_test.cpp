@@ -160,19 +160,20 @@ Code header_code(const Bytes& header, const Limits& limits = {}) {
 }
 
 void fields_out_of_range() {
-    CHECK(header_code(header_with({0, 0})) == Code::ok);
+    CHECK(header_code(header_with({0, 1, 0})) == Code::ok);
     CHECK(header_code({}) == Code::corrupt);
-    CHECK(header_code(header_with({0, 0, 0})) == Code::corrupt);           // not consumed
+    CHECK(header_code(header_with({0, 0})) == Code::corrupt);              // no stage
+    CHECK(header_code(header_with({0, 1, 0, 0})) == Code::corrupt);        // not consumed
     CHECK(header_code(header_with({0, 1, 1, 1, 4, 8})) == Code::corrupt);  // a segment of 8 bytes
     CHECK(header_code(header_with({0, 1, 1, 1, 4, 9})) == Code::ok);
     CHECK(header_code(header_with({0, 1, 1, 1, 1})) == Code::corrupt);  // lanes without segments
     CHECK(header_code(header_with({65, 0})) == Code::corrupt);
     CHECK(header_code(header_start(0, 64)) == Code::corrupt);
-    CHECK(header_code(header_with({0, 0}, header_start((1u << 24) + 1, 1))) == Code::corrupt);
-    CHECK(header_code(header_with({0, 0}, header_start(1u << 24, 1u << 24))) == Code::limit);
+    CHECK(header_code(header_with({0, 1, 0}, header_start((1u << 24) + 1, 1))) == Code::corrupt);
+    CHECK(header_code(header_with({0, 1, 0}, header_start(1u << 24, 1u << 24))) == Code::limit);
     CHECK(header_code(header_with({0, 3, 0, 0, 0}), Limits{1 << 20, 1 << 26, 2}) == Code::limit);
 
-    Bytes flags = header_with({0, 0});
+    Bytes flags = header_with({0, 1, 0});
     flags[0] = 1;
     CHECK(header_code(flags) == Code::unsupported);
     Bytes longer_form = header_start();
@@ -233,6 +234,7 @@ void writing_refuses() {
     CHECK(refused([](Header& header) { header.parameters.resize(65); }));
     CHECK(refused([](Header& header) { header.parameters[0].resize(4097); }));
     CHECK(refused([](Header& header) { header.stages.resize(65); }));
+    CHECK(refused([](Header& header) { header.stages.clear(); }));
     CHECK(refused([](Header& header) { header.stages[0].streams.resize(65); }));
     CHECK(refused([](Header& header) { header.stages[2].streams[0].tiles[0].lanes = 2; }));
     CHECK(refused([](Header& header) { header.stages[2].streams[0].tiles[0].segments[0].size = 8; }));

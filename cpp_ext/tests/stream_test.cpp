@@ -294,13 +294,19 @@ void first_error_wins() {
     }
 }
 
-void exceptions_become_internal() {
+void exceptions_become_statuses() {
     for (const unsigned threads : {1u, 3u}) {
         const Status memory = parallel_for(10, threads, [](std::size_t i) -> Status {
             if (i >= 4) throw std::bad_alloc();
             return {};
         });
-        CHECK(memory.code() == Code::internal && memory.message() == "out of memory");
+        CHECK(memory.code() == Code::limit && memory.message().starts_with("not enough memory"));
+        const Status length = parallel_for(10, threads, [](std::size_t i) -> Status {
+            std::vector<char> absurd;
+            if (i >= 4) absurd.reserve(SIZE_MAX);
+            return {};
+        });
+        CHECK(length.code() == Code::limit && length.message() == memory.message());
         const Status other = parallel_for(10, threads, [](std::size_t i) -> Status {
             if (i >= 4) throw std::runtime_error("at " + std::to_string(i));
             return {};
@@ -320,5 +326,5 @@ int main() {
     encoder_refuses();
     decoder_refuses();
     first_error_wins();
-    exceptions_become_internal();
+    exceptions_become_statuses();
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ..bundle import Bundle
 from ..errors import UnsupportedError
@@ -100,6 +100,14 @@ class GraphSet:
         """
         own = self.get(name).workspace_bytes_per_pixel
         return own if own is not None else self._bundle.manifest.graphs[name].workspace_bytes_per_pixel or 0.0
+
+    def fallbacks_of(self, names: Collection[str]) -> dict[str, list[str]]:
+        """Those of these graphs that a less preferred backend runs → why. Loads them: what runs a graph, and not what
+        was run before, decides. Raises as `get` does.
+        """
+        for name in names:
+            self.get(name)
+        return {name: self.refusals[name] for name in names if name in self.refusals}
 
     def report(self) -> dict[str, str]:
         """Graph → backend that runs it, for the graphs loaded so far."""

@@ -58,7 +58,7 @@ class _ChainGraph:
             latents = affine(self._prologue, {**self._tensors, **small})
             terms = [(np.ascontiguousarray(inputs[name]), scale) for name, scale in latents.scales.items()]
             picture = self._pictures(terms, latents.offset)
-        except LimitError:
+        except (LimitError, MemoryError):
             raise
         except Exception as error:  # the interpreter has checked the inputs against the graph's ports
             raise InternalError(f"the native backend failed: {error}") from error
@@ -99,7 +99,7 @@ class _IntegerGraph:
             rescales, rules = self._vectors({n: array for n, array in inputs.items() if n != self._tensor})
             tensor = np.ascontiguousarray(inputs[self._tensor])
             results = self._network.run(tensor, rescales, rules, self._threads)
-        except LimitError:
+        except (LimitError, MemoryError):
             raise
         except Exception as error:
             raise InternalError(f"the native backend failed: {error}") from error

@@ -8,10 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..errors import InternalError, UnsupportedError
+from ..errors import InternalError, LimitError, NicrtError, UnsupportedError
 from ..manifest import Graph
 from .base import Array
+from .onnxruntime_library import import_onnxruntime
 
+OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate memory", "BFCArena")
 OPTIMIZATION_LEVELS = ("disabled", "basic", "extended", "layout", "all")
 
 
@@ -29,7 +31,7 @@ class Session:
         try:
             return self._session.run(outputs, dict(inputs))  # type: ignore[attr-defined,no-any-return]
         except Exception as error:  # ONNX Runtime raises many unrelated types
-            raise InternalError(f"ONNX Runtime failed: {first_line(error)}") from error
+            raise failure(error) from error
 
 
 class OnnxRuntimeCpu:
@@ -40,10 +42,7 @@ class OnnxRuntimeCpu:
     name = "onnxruntime"
 
     def __init__(self, threads: int, optimization: str = "all") -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise UnsupportedError("ONNX Runtime is not installed: pip install 'nicrt[cpu]' (or onnxruntime)") from None
+        onnxruntime = import_onnxruntime()
         self._library = onnxruntime
         levels = onnxruntime.GraphOptimizationLevel
         options = onnxruntime.SessionOptions()
@@ -89,6 +88,14 @@ def processor() -> str:
         return platform.processor() or platform.machine()
     keep = ("model name", "flags", "Features", "CPU part")
     return "; ".join(dict.fromkeys(line for line in lines if line.startswith(keep)))
+
+
+def failure(error: Exception) -> NicrtError:
+    """What a failed run is for the caller. ONNX Runtime says in words alone that memory ran out."""
+    text = first_line(error)
+    if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
+        return LimitError("not enough memory on this machine for ONNX Runtime to run a graph of this picture")
+    return InternalError(f"ONNX Runtime failed: {text}")
 
 
 def first_line(error: Exception) -> str:

@@ -8,6 +8,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from nicrt import __version__
+
 from ..errors import NicrtError
 from .options import EXIT_USAGE, parser
 
@@ -39,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     grammar = parser()
     options = grammar.parse_args(argv)
     if options.version:
-        from importlib.metadata import version
-
-        print(f"nicrt {version('nicrt')}")
+        print(f"nicrt {__version__}")
         return 0
     if options.command is None:
         grammar.print_help()

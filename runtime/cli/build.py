@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..bundle import Bundle, find
+from ..bundle import Bundle, open_bundle
 from ..profiles import DEFAULT_PICTURES, Pictures
 
 
@@ -17,7 +17,7 @@ def run(options: argparse.Namespace) -> int:
     from ..backends.tensorrt_library import library
     from ..backends.tensorrt_plans import plans_folder
 
-    bundle, pictures, used = Bundle.open(find(options.bundle)), _pictures(options), library()
+    bundle, pictures, used = open_bundle(options.bundle), _pictures(options), library()
     folder = Path(options.output) if options.output else plans_folder()
     check = _checker(bundle, folder) if options.check else None
     rows = []

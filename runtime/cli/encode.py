@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import warnings
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from .files import Job, Report, jobs_of, read, run_jobs, write
+from .files import STANDARD, Job, Report, jobs_of, read, run_jobs, write
+from .json_lines import write_json
 from .options import limits_of, threads_of
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from ..target import Encoded
+
 DEFAULT_BUNDLE = "shallow"
+EXIT_TARGET_MISSED = 11
 
 
 def _weights(path: str, max_pixels: int) -> npt.NDArray[np.float32]:
@@ -37,11 +43,29 @@ def _quality_by_region(
     return f"{', '.join(parts)} the mask (grey values from 128 on)"
 
 
+def _figures(encoded: Encoded) -> str:
+    """Size and rate, and what a search for a target chose and reached."""
+    figures = f"{encoded.bytes} bytes, {encoded.bpp:.3f} bpp"
+    if encoded.psnr is None:
+        return figures
+    return f"{figures}, {encoded.psnr:.2f} dB at quality {encoded.quality:.2f}"
+
+
+def _facts(encoded: Encoded) -> dict[str, Any]:
+    from ..evaluate import PSNR_OF_EQUAL
+
+    psnr = None if encoded.psnr is None else round(min(PSNR_OF_EQUAL, encoded.psnr), 4)
+    return {**asdict(encoded), "bpp": round(encoded.bpp, 5), "psnr": psnr}
+
+
 def run(options: argparse.Namespace) -> int:
     from ..codec import load
     from ..pictures import load_picture
+    from ..target import TargetWarning
 
     jobs = jobs_of(options.paths, ".nic")
+    if options.json and any(job.target == STANDARD for job in jobs):
+        raise ValueError("--json and the file cannot both go to standard output; name the output file")
     report = Report(options.quiet, len(jobs))
     codec = load(
         options.bundle or DEFAULT_BUNDLE,
@@ -54,7 +78,10 @@ def run(options: argparse.Namespace) -> int:
 
     roi = None if options.roi is None else _weights(options.roi, options.max_pixels)
 
+    warnings.simplefilter("ignore", TargetWarning)  # said below, with the file's name
+
     def work(job: Job) -> int:
+        told: list[Encoded] = []
         picture = load_picture(read(job.source), options.max_pixels)
         data = codec.encode(
             picture.pixels,
@@ -69,15 +96,21 @@ def run(options: argparse.Namespace) -> int:
             target_psnr=options.psnr,
             roi=roi,
             ms_ssim_weight=options.ms_ssim_weight,
+            report=told.append,
         )
         write(job.target, data)
+        (encoded,) = told
         height, width = picture.pixels.shape[:2]
-        bpp = 8 * len(data) / (width * height)
-        report.note(f"{job.source}: {width} x {height}, {len(data)} bytes, {bpp:.3f} bpp")
+        report.note(f"{job.source}: {width} x {height}, {_figures(encoded)}")
         if roi is not None:
             report.note(f"{job.source}: {_quality_by_region(codec.decode(data), picture.pixels, roi)}")
         for what in picture.dropped:
             report.note(f"{job.source}: not kept: {what}")
+        if options.json:
+            write_json({"file": job.target, "source": job.source, "width": width, "height": height, **_facts(encoded)})
+        if encoded.missed is not None:
+            report.error(f"{job.source}: {encoded.missed}")
+            return EXIT_TARGET_MISSED
         return 0
 
     return run_jobs(jobs, work, options.jobs, report)

@@ -75,13 +75,13 @@ def _pictures(sources: Sequence[str], max_pixels: int, note: Callable[[str], Non
             files.append(source)
     if not files:
         raise ValueError("no pictures to evaluate on")
+    stems = [Path(file).stem for file in files]
     pictures: dict[str, Pixels] = {}
-    for file in files:
+    for stem, file in zip(stems, files, strict=True):
         picture = load_picture(read(file), max_pixels)
         for what in picture.dropped:
             note(f"{file}: not measured: {what}")
-        name = Path(file).stem if files.count(file) == 1 else file
-        pictures[name] = rounded(picture.pixels)
+        pictures[stem if stems.count(stem) == 1 else file] = rounded(picture.pixels)
     return pictures
 
 
@@ -102,11 +102,15 @@ def _coder(name: str, options: argparse.Namespace) -> Coder:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from ..evaluate import compare, plot, read_results
+    from ..evaluate import check_same_pictures, compare, plot, read_results
 
     if options.paths or len(options.compare) < 2:
         raise ValueError("--compare takes two result files or more, and nothing is encoded then")
     anchor, *others = (read_results(Path(path)) for path in options.compare)
+    report = Report(options.quiet, len(others))
+    for other in others:
+        if not check_same_pictures(anchor, other):
+            report.note(f"{other['name']} against {anchor['name']}: not both list their pictures: are they the same?")
     deltas = {other["name"]: compare(anchor, other) for other in others}
     if options.plot:
         write(options.plot, plot([anchor, *others], options.plot))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UnsupportedError
 from .codecs import CodecSource
 from .files import STANDARD, Job, Report, read, run_jobs
+from .json_lines import facts_or_error
 from .options import limits_of, threads_of
 
 if TYPE_CHECKING:
@@ -21,41 +23,55 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    if options.path != STANDARD and (Path(options.path).is_dir() or not Path(options.path).exists()):
-        facts = _bundle_facts(options.path, limits_of(options))
-    else:
-        facts = _file_facts(options)
-    if options.json:
-        print(json.dumps(facts, indent=2))
-    else:
-        _print_facts(facts)
-    return 0
+    report = Report(quiet=True, total=len(options.paths))
+    many = len(options.paths) > 1
+
+    def work(job: Job) -> int:
+        path = job.source
+        facts = _file_facts if path == STANDARD or _is_file(path) else _bundle_facts
+        found = facts_or_error(path, lambda: facts(path, limits_of(options)), as_json=options.json)
+        if not options.json:
+            shown = {key: value for key, value in found.items() if key != "file"}
+            _print_facts({path: shown} if many else shown)
+        return 0
+
+    return run_jobs([Job(path, "") for path in options.paths], work, 1, report)
 
 
-def _file_facts(options: argparse.Namespace) -> dict[str, Any]:
-    from ..bundle import find_by_symbol_id, read_manifest
-    from ..fileinfo import info
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).exists() and not Path(path).is_dir()
+    except OSError:  # a name that is too long, a forbidden folder: looking for a bundle there says so
+        return False
 
-    header = info(read(options.path), limits=limits_of(options))
+
+def _file_facts(path: str, limits: Limits) -> dict[str, Any]:
+    """What the header says; held against the bundle where that is found, without it unchecked."""
+    from ..bundle import open_by_symbol_id
+    from ..fileinfo import info, parse
+    from ..opened import held_against
+
+    data = read(path)
+    header = info(data, limits=limits)
     facts: dict[str, Any] = {**asdict(header), "bpp": round(header.bpp, 4)}
-    folder = find_by_symbol_id(header.symbol_id)
+    bundle = open_by_symbol_id(header.symbol_id)
     facts["bundle"] = None
-    if folder is not None:
-        manifest = read_manifest(folder)
-        facts["bundle"] = manifest.name
-        name, variant = next((n, v) for n, v in manifest.variants.items() if v.symbol_id == header.symbol_id)
-        facts["variant"] = name
-        names = [parameter.name for parameter in variant.program.parameters]
-        if len(names) == len(header.parameters):
-            facts["parameters"] = dict(zip(names, header.parameters, strict=True))
+    if bundle is None:
+        facts["note"] = "the bundle is not installed: these are the header's figures, which only it can check"
+    else:
+        opened = held_against(parse(data, limits), bundle.manifest, limits)
+        facts |= {"bundle": bundle.manifest.name, "variant": opened.variant, "parameters": opened.parameters}
     return facts
 
 
 def _bundle_facts(name_or_path: str, limits: Limits) -> dict[str, Any]:
-    from ..bundle import Bundle, find
+    from ..bundle import open_bundle
     from ..plan import most_pixels
 
-    bundle = Bundle.open(find(name_or_path))
+    try:
+        bundle = open_bundle(name_or_path)
+    except UnsupportedError as error:  # which names the folder, as everything said of an argument does
+        raise UnsupportedError(str(error).removeprefix(f"{name_or_path}: ")) from None
     manifest = bundle.manifest
     graphs = {
         name: {
@@ -91,31 +107,43 @@ def _print_facts(facts: dict[str, Any], indent: str = "") -> None:
     width = max(map(len, facts), default=0)
     for key, value in facts.items():
         if isinstance(value, dict):
-            print(f"{indent}{key}:")
+            print(f"{indent}{_printable(key)}:")
             _print_facts(value, indent + "  ")
         else:
-            print(f"{indent}{key:<{width}}  {value}")
+            print(f"{indent}{_printable(key):<{width}}  {_printable(value)}")
+
+
+def _printable(value: object) -> str:
+    """One line that leaves the terminal as it is: what a manifest or a name holds may be anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
 
 
 def _verify(options: argparse.Namespace) -> int:
     report = Report(options.quiet, len(options.paths))
     codecs = CodecSource(options.bundle, threads_of(options), options.backend, limits_of(options))
 
-    def work(job: Job) -> int:
+    def checked(path: str) -> dict[str, Any]:
         from ..fileinfo import info
 
-        data = read(job.source)
+        data = read(path)
         header = info(data, limits=limits_of(options))
         codecs.codec_for(data, header.symbol_id).verify(data)
-        report.note(f"{job.source}: ok, {header.width} x {header.height}, {header.segments} segments")
+        return {"width": header.width, "height": header.height, "segments": header.segments}
+
+    def work(job: Job) -> int:
+        facts = facts_or_error(job.source, lambda: checked(job.source), as_json=options.json)
+        report.note("{file}: ok, {width} x {height}, {segments} segments".format(**facts))
         return 0
 
     return run_jobs([Job(path, "") for path in options.paths], work, options.jobs, report)
 
 
 def _bundles(options: argparse.Namespace) -> int:
-    from ..bundle import available
+    from ..bundle import installed
 
-    for folder, manifest in available():
-        print(f"{manifest.name}\t{manifest.summary}\t{folder}")
+    for found in installed():
+        if found.manifest is None:
+            print(f"nicrt: left out: {_printable(found.problem)}", file=sys.stderr)
+        else:
+            print("\t".join(map(_printable, (found.manifest.name, found.manifest.summary, found.folder))))
     return 0

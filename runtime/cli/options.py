@@ -10,7 +10,8 @@ from ..limits import DEFAULT_LIMITS, MAX_WORKERS, Limits, cpu_count
 
 EPILOG = """\
 exit codes: 0 done, 1 another failure, 2 wrong usage, 3 partial picture written (--partial), 4 truncated, 5 corrupt,
-6 unsupported, 7 over a limit, 8 wrong or missing bundle, 9 picture or file not readable or writable, 10 internal error.
+6 unsupported, 7 over a limit, 8 wrong or missing bundle, 9 picture or file not readable or writable, 10 internal error,
+11 encoded, but no quality meets --bpp or --psnr: the nearest file is written.
 With several inputs the first failure decides. `-` stands for standard input or output.
 """
 
@@ -115,6 +116,7 @@ def _add_encode(commands: Commands) -> None:
         help="share of MS-SSIM in the distortion, 0..1 (effort 7 to 9)",
     )
     encode.add_argument("--like", metavar="FILE.nic", help="encode with the variant and parameters of this file")
+    encode.add_argument("--json", action="store_true", help="one line of JSON per file on standard output")
     _add_lanes(encode)
     _add_work(encode)
 
@@ -192,14 +194,15 @@ def _add_decode(commands: Commands) -> None:
 
 def _add_info(commands: Commands) -> None:
     info = commands.add_parser("info", help="what a .nic file or a bundle holds")
-    info.add_argument("path", metavar="FILE|BUNDLE")
-    info.add_argument("--json", action="store_true")
+    info.add_argument("paths", nargs="+", metavar="FILE|BUNDLE")
+    info.add_argument("--json", action="store_true", help="one line of JSON per file or bundle")
     _add_limits(info)
 
 
 def _add_verify(commands: Commands) -> None:
     verify = commands.add_parser("verify", help="check .nic files without making pixels")
     verify.add_argument("paths", nargs="+", metavar="FILE")
+    verify.add_argument("--json", action="store_true", help="one line of JSON per file on standard output")
     _add_work(verify)
 
 

@@ -16,12 +16,13 @@ import numpy.typing as npt
 
 from ..backends import Backend, GraphSet
 from ..backends.onnxruntime_cpu import OnnxRuntimeCpu
-from ..codec import Codec, Opened, load
+from ..codec import Codec, load, refuse_fallbacks
 from ..errors import LimitError, UnsupportedError
 from ..fileinfo import Buffer
-from ..interpreter import Trace, streams_of
+from ..interpreter import Trace
 from ..limits import DEFAULT_LIMITS, Limits
 from ..manifest import Entropy, Program
+from ..opened import Opened, streams_of
 from .devices import CUDA, open_device
 from .graphs import GraphOptions, OnnxRuntimeDevice
 from .layout import Capacity, Layout
@@ -55,8 +56,8 @@ class DeviceDecoder:
     bundle: as for `nicrt.load`, or a Codec. device: "cuda", "cuda:N"; "host" runs the same on the CPU, for tests.
     plans: how many picture sizes to keep. capture: replay CUDA graphs. tf32: let float graphs round the factors of
     products to 10 bits; exact graphs never do. conv_search: "exhaustive", "heuristic" or "default", how ONNX Runtime
-    chooses algorithms for float graphs. threads: of graphs that run on the CPU. limits: `memory_bytes` counts on the
-    device here.
+    chooses algorithms for float graphs. threads: of graphs that run on the CPU. limits: of all files; `memory_bytes`
+    bounds what all kept picture sizes take together, on the device and on the host. Those of a Codec do not count here.
 
     Raises UnsupportedError that says what to install when this machine cannot do it.
     """
@@ -126,12 +127,13 @@ class DeviceDecoder:
 
     @property
     def plans(self) -> list[dict[str, Any]]:
-        """What is kept for each picture size: pictures of a batch, bytes on the device, what is replayed."""
+        """What is kept for each picture size: pictures of a batch, bytes on device and host, what is replayed."""
         return [
             {
                 "size": plan.layout.rounds[-1].size,
                 "batch": plan.layout.batch,
                 "device_bytes": plan.layout.device_bytes,
+                "host_bytes": plan.layout.host_bytes,
                 "captured": plan.captured,
                 "by_way_of_host": [step.name for step in plan.layout.steps if not step.on_device],
             }
@@ -216,10 +218,9 @@ class DeviceDecoder:
         self, files: Sequence[Buffer], stage: int | None, strict: bool, picture_format: Format | None = None
     ) -> tuple[Plan, DeviceBuffer | None]:
         opened = self._opened(files, stage, strict)
+        if strict:
+            refuse_fallbacks(self._graphs, opened[0], "does not run on the device alone")
         plan = self._plan(opened, _needed(opened))
-        if strict and self._graphs.refusals:
-            graph, reasons = next(iter(self._graphs.refusals.items()))
-            raise UnsupportedError(f"graph {graph!r} does not run on the device alone: {reasons[0]}")
         plan.load(_loadable(files, opened), opened[0].parameters)
         plan.run()
         out = None if picture_format is None else self._store(plan.layout, picture_format)
@@ -236,7 +237,7 @@ class DeviceDecoder:
     def _opened(self, files: Sequence[Buffer], stage: int | None, strict: bool) -> list[Opened]:
         if not files:
             raise ValueError("a batch has at least one file")
-        opened = [self._codec.opened(data, stage=stage, strict=strict) for data in files]
+        opened = [self._codec.opened(data, stage=stage, strict=strict, limits=self._limits) for data in files]
         first = opened[0]
         for other in opened[1:]:
             same = (other.variant, other.parameters) == (first.variant, first.parameters)
@@ -259,21 +260,34 @@ class DeviceDecoder:
         self._plans.pop(key, None)
         while len(self._plans) >= self._most_plans:
             self._plans.popitem(last=False)
-        layout = Layout(
-            device=self._device,
-            stream=self._stream,
-            bundle=self._codec.bundle,
-            graphs=self._graphs,
-            program=program,
-            parameters=first.parameters,
-            rounds=first.rounds,
-            batch=len(opened),
-            tile=file.tile_size,
-            capacities=[_roomy(capacity) for capacity in needed],
-            limit_bytes=self._limits.memory_bytes,
-        )
+        layout = self._layout(program, opened, [_roomy(capacity) for capacity in needed])
         self._plans[key] = Plan(layout, self._capture)
         return self._plans[key]
+
+    def _layout(self, program: Program, opened: Sequence[Opened], capacities: Sequence[Capacity]) -> Layout:
+        """A new layout for these files. Where the memory limit leaves no room for it, kept plans go, oldest first."""
+        first = opened[0]
+        while True:
+            kept_bytes = sum(plan.layout.total_bytes for plan in self._plans.values())
+            try:
+                return Layout(
+                    device=self._device,
+                    stream=self._stream,
+                    bundle=self._codec.bundle,
+                    graphs=self._graphs,
+                    program=program,
+                    parameters=first.parameters,
+                    rounds=first.rounds,
+                    batch=len(opened),
+                    tile=first.file.tile_size,
+                    capacities=capacities,
+                    limit_bytes=self._limits.memory_bytes - kept_bytes,
+                    replays=self._capture,
+                )
+            except LimitError:
+                if not self._plans:
+                    raise
+                self._plans.popitem(last=False)
 
 
 def _fixed_parameters(program: Program, opened: Opened) -> tuple[tuple[str, tuple[int, ...]], ...]:

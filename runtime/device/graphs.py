@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from ..backends.base import Executable
-from ..backends.onnxruntime_cpu import OnnxRuntimeCpu, Session, first_line
-from ..errors import InternalError, UnsupportedError
+from ..backends.onnxruntime_cpu import OnnxRuntimeCpu, Session, failure
+from ..errors import UnsupportedError
 from ..manifest import Graph
 from .devices import CUDA, Device
 
@@ -46,7 +46,7 @@ class DeviceExecutable(Executable, Protocol):
 
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Callable[[], None]:
         """What runs the graph on these buffers (by port; they must stay), on the decoder's stream. All of the outputs
-        need not be asked for. Raises InternalError when it fails.
+        need not be asked for. Raises InternalError when it fails, LimitError for want of memory.
         """
         ...
 
@@ -100,7 +100,7 @@ class _BoundSession(Session):
             try:
                 session.run_with_iobinding(binding, self._run_options)
             except Exception as error:  # ONNX Runtime raises many unrelated types
-                raise InternalError(f"ONNX Runtime failed: {first_line(error)}") from error
+                raise failure(error) from error
 
         return run
 

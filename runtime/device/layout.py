@@ -7,7 +7,7 @@ where a graph's ports have the batch symbol, else picture by picture on parts of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 SYMBOLS = (-32768, 32767)
 """All symbols that the coder has: the limits of a stream that no exact graph reads."""
+DECODER_BYTES_PER_PLACE = 2  # of a StreamDecoder: a table id and a quotient
+PICTURES_COMPARED = 3  # on the host at once, to check a replay: expected, another one to forget it by, and what came
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,11 @@ class Layout:
     """Buffers and steps for `batch` pictures of one size, with capacities for their streams. `shown`: uint8 [n, padded
     height, padded width, 3]. `made`: the buffers that steps write.
 
-    Raises UnsupportedError for a program that cannot run on a device, LimitError beyond `limit_bytes`.
+    `device_bytes`, `host_bytes`: what a run holds there, the picture that it gives and the host's copies of pictures
+    with which replays are checked (`replays`: there will be some) included.
+
+    Raises UnsupportedError for a program that cannot run on a device, LimitError where both together are beyond
+    `limit_bytes`.
     """
 
     device: Device
@@ -109,10 +115,12 @@ class Layout:
     tile: int
     capacities: Sequence[Capacity]
     limit_bytes: int
+    replays: bool
     steps: list[Step] = field(default_factory=list)
     entropy: list[EntropyStep] = field(default_factory=list)
     made: list[Buffer] = field(default_factory=list)
     device_bytes: int = 0
+    host_bytes: int = 0
 
     def __post_init__(self) -> None:
         self._specs = self.bundle.manifest.graphs
@@ -122,6 +130,7 @@ class Layout:
         self._parameters: dict[tuple[str, int | None], Buffer] = {}
         self._ranges: list[tuple[str, Port, str, int | None]] = []
         self._workspaces: dict[str, int] = {}
+        self._by_way_of_host_bytes = 0
         entries = schedule(self.rounds, encoding=False, show=True)
         limits = symbol_limits(entries, self._specs)
         for number, entry in enumerate(entries):
@@ -130,6 +139,10 @@ class Layout:
             else:
                 self._add_graph(entry.step, entry.item)
         self.shown = self._shown()
+        height, width = self.rounds[-1].size
+        self._charge(self.batch * height * width * 3)  # of the largest format
+        if self.replays:
+            self._charge(PICTURES_COMPARED * self.shown.nbytes, on_device=False)
         self.set_parameters(self.parameters)
 
     def set_parameters(self, parameters: Parameters) -> None:
@@ -152,12 +165,20 @@ class Layout:
             raise UnsupportedError(f"the bundle shows {buffer.dtype} {shape} for {self.batch} pictures of {item.size}")
         return buffer
 
-    def _charge(self, size_bytes: int) -> None:
-        self.device_bytes += size_bytes
-        if self.device_bytes > self.limit_bytes:
+    @property
+    def total_bytes(self) -> int:
+        return self.device_bytes + self.host_bytes
+
+    def _charge(self, size_bytes: int, *, on_device: bool = True) -> None:
+        if on_device:
+            self.device_bytes += size_bytes
+        else:
+            self.host_bytes += size_bytes
+        if self.total_bytes > self.limit_bytes:
+            height, width = self.rounds[-1].size
             raise LimitError(
-                f"decoding {self.batch} pictures of {self.rounds[-1].size} on the device needs more than the limit of "
-                f"{self.limit_bytes >> 20} MiB (Limits.memory_bytes)"
+                f"decoding {self.batch} pictures of {width} x {height} on the device needs more memory, there and on "
+                f"the host, than the limit of {self.limit_bytes >> 20} MiB (Limits.memory_bytes)"
             )
 
     def _charge_workspace(self, graph: str, executable: Executable, pixels: int) -> None:
@@ -165,8 +186,15 @@ class Layout:
         own = executable.workspace_bytes_per_pixel
         per_pixel = self._specs[graph].workspace_bytes_per_pixel if own is None else own
         needed = int(ARENA_GROWTH * (per_pixel or 0.0) * pixels)
-        self._charge(max(0, needed - self._workspaces.get(graph, 0)))
+        more = max(0, needed - self._workspaces.get(graph, 0))
+        self._charge(more, on_device=isinstance(executable, DeviceExecutable))
         self._workspaces[graph] = max(needed, self._workspaces.get(graph, 0))
+
+    def _charge_by_way_of_host(self, tensors: Iterable[_Tensor]) -> None:
+        """A graph that cannot run on the device has copies of its tensors on the host, until the next such graph."""
+        needed = sum(tensor.buffer.nbytes for tensor in tensors)
+        self._charge(max(0, needed - self._by_way_of_host_bytes), on_device=False)
+        self._by_way_of_host_bytes = max(needed, self._by_way_of_host_bytes)
 
     def _buffer(self, shape: Sequence[int], dtype: str) -> Buffer:
         self._charge(math.prod(shape) * np.dtype(dtype).itemsize)
@@ -185,8 +213,6 @@ class Layout:
         return _Tensor(self._constants[key], Placed(values), per_picture=False)
 
     def _add_entropy(self, step: Entropy, item: Round, limits: tuple[int, int]) -> None:
-        if self.tile % step.stride:
-            raise CorruptError(f"the file's tiles of {self.tile} pixels do not fit the bundle's stride {step.stride}")
         shape, rect, group = item.shape(step), Rect.of(item.padded), self.bundle.groups[step.tables]
         channel_ids, index = None, None
         if step.by == BY_CHANNEL:
@@ -200,6 +226,7 @@ class Layout:
                     f"the bundle's index {step.by!r} is {index.dtype} {index.shape}, its symbols {shape}"
                 )
         capacity = self.capacities[len(self.entropy)]
+        self._charge(DECODER_BYTES_PER_PLACE * self.batch * math.prod(shape))  # most of it, before it is taken
         decoder = self.device.module.StreamDecoder(
             self.stream,
             codebook,
@@ -210,7 +237,8 @@ class Layout:
             channel_ids,
             limits,
         )
-        self._charge(decoder.device_bytes)
+        self._charge(decoder.device_bytes - DECODER_BYTES_PER_PLACE * self.batch * math.prod(shape))
+        self._charge(decoder.host_bytes, on_device=False)
         symbols = self._tensor((self.batch, *shape), "int32", per_picture=True)
         if (shape[1] * step.stride, shape[2] * step.stride) == item.padded:
             symbols = _Tensor(symbols.buffer, Placed(symbols.placed.array, rect, step.stride), per_picture=True)
@@ -277,6 +305,7 @@ class Layout:
         ]
         if isinstance(executable, DeviceExecutable):
             return outputs, Step(f"graph {run.graph}", _all(calls), executable.capturable)
+        self._charge_by_way_of_host([*inputs.values(), *outputs.values()])
         return outputs, Step(f"graph {run.graph}", _all(calls), capturable=False, on_device=False)
 
     def _output(

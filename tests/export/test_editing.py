@@ -23,7 +23,7 @@ from nicrt.export.editing.distortion import ms_ssim, squared_error  # noqa: E402
 from nicrt.export.editing.onnx_torch import TorchGraph  # noqa: E402
 from nicrt.export.editing.optimise import ABOVE, BELOW, temperature_at, weight_at  # noqa: E402
 from nicrt.export.editing.program import REACH, Rate, SoftProgram  # noqa: E402
-from nicrt.runtime import iterative  # noqa: E402
+from nicrt.runtime import iterative, target  # noqa: E402
 from nicrt.runtime.bundle import Bundle  # noqa: E402
 from nicrt.runtime.choose import Wish, choose  # noqa: E402
 from nicrt.runtime.cli import main  # noqa: E402
@@ -255,6 +255,27 @@ def test_targets_are_met(codec: nicrt.Codec, monkeypatch: pytest.MonkeyPatch) ->
     assert 0.88 < single[0][0] <= 0.9 and 32.999 < psnr_of(single[1][1]) < 33.2
     assert 0.85 < iterated[0][0] <= 0.9 and psnr_of(iterated[1][1]) >= 33
     assert iterated[0][1] < single[0][1] and iterated[1][0] < single[1][0]
+
+
+def test_targets_are_met_with_lanes_and_tiles(codec: nicrt.Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both cost bytes, which the iterations only reckon with as the single pass has them."""
+    pixels = np.asarray(Image.open(HARBOUR).convert("RGB"))[20:84, 60:188]
+    monkeypatch.setattr(iterative, "STEPS", {7: FEW_STEPS})
+    told: list[nicrt.Encoded] = []
+    options = {"effort": 7, "lanes": "parallel", "tile": 64, "report": told.append}
+    data = codec.encode(pixels, target_bpp=0.9, **options)
+    assert 0.8 < 8 * len(data) / pixels[..., 0].size <= 0.9
+    data = codec.encode(pixels, target_psnr=31, **options)
+    reached = psnr_of(_cost(codec, data, pixels)[1])
+    assert reached >= 30.999 and told[1].psnr == pytest.approx(reached, abs=1e-3)
+    assert [encoded.missed for encoded in told] == [None, None]
+
+
+def test_side_information_is_held_to_a_target_with_lanes(codec: nicrt.Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.asarray(Image.open(HARBOUR).convert("RGB"))[20:84, 60:124]
+    monkeypatch.setattr(target, "ROUNDS", 4)  # each of them encodes with gradient descent
+    data = codec.encode(pixels, target_bpp=1.0, effort=6, lanes="parallel")
+    assert 0.8 < 8 * len(data) / pixels[..., 0].size <= 1.0
 
 
 def test_a_map_of_weights_moves_quality_inside(

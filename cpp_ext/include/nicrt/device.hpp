@@ -165,6 +165,8 @@ public:
 
     [[nodiscard]] const DecoderShape& shape() const;
     [[nodiscard]] std::size_t device_bytes() const;
+    /// Page-locked memory of the host.
+    [[nodiscard]] std::size_t host_bytes() const;
 
     /// Checks what needs no symbols, the checksums included, and queues one copy to the device. Waits until
     /// the copy of the batch before is through. corrupt, truncated: as decode_stream; limit: more than

@@ -1,6 +1,7 @@
 // Status of every fallible call: the library throws nothing of its own.
 #pragma once
 
+#include <new>
 #include <string>
 #include <utility>
 
@@ -35,6 +36,15 @@ private:
 inline Status corrupt(std::string message) { return {Code::corrupt, std::move(message)}; }
 inline Status truncated(std::string message) { return {Code::truncated, std::move(message)}; }
 inline Status invalid_argument(std::string message) { return {Code::invalid_argument, std::move(message)}; }
+
+/// `limit`: this machine has too little memory for what was asked. Few words where there is no room for more.
+inline Status out_of_memory() noexcept {
+    try {
+        return {Code::limit, "not enough memory on this machine"};
+    } catch (const std::bad_alloc&) {
+        return {Code::limit, "out of memory"};  // short enough to need no memory of its own
+    }
+}
 
 }  // namespace nicrt
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0.dev0"
+
 if TYPE_CHECKING:
     from .runtime.backends import backend_names as backend_names
     from .runtime.codec import Codec as Codec
@@ -33,14 +35,18 @@ if TYPE_CHECKING:
     from .runtime.fileinfo import info as info
     from .runtime.limits import Limits as Limits
     from .runtime.pictures import ClippingWarning as ClippingWarning
+    from .runtime.target import Encoded as Encoded
+    from .runtime.target import TargetWarning as TargetWarning
 
 _HOME = {
     "backend_names": "backends",
     "Codec": "codec",
     "DeviceDecoder": "device.decoder",
     "DevicePicture": "device.picture",
+    "Encoded": "target",
     "FileInfo": "fileinfo",
     "PictureIdWarning": "codec",
+    "TargetWarning": "target",
     "decode": "codec",
     "info": "fileinfo",
     "load": "codec",
@@ -58,8 +64,8 @@ _HOME = {
 }
 
 __all__ = [  # noqa: RUF022 - the order in which a reader needs them
-    "load", "load_for", "decode", "info", "Codec", "FileInfo", "Limits", "backend_names", "PictureIdWarning",
-    "DeviceDecoder", "DevicePicture",
+    "load", "load_for", "decode", "info", "Codec", "Encoded", "FileInfo", "Limits", "backend_names",
+    "PictureIdWarning", "TargetWarning", "DeviceDecoder", "DevicePicture",
     "NicrtError", "TruncatedError", "CorruptError", "UnsupportedError", "LimitError", "WrongBundleError", "ImageError",
     "InternalError", "ClippingWarning",
 ]  # fmt: skip

@@ -156,6 +156,10 @@ class StreamDecoder:
     def device_bytes(self) -> int:
         """Device memory that it holds."""
 
+    @property
+    def host_bytes(self) -> int:
+        """Page-locked host memory that it holds."""
+
     def set(self, files: Sequence[tuple[Bytes, _core.Stream]]) -> None:
         """The n streams, each with the bytes that its offsets count in, which may be dropped afterwards. Waits until
         the device has taken the batch before. Not during capture.

@@ -173,6 +173,7 @@ Status StreamDecoder::make(QueuePtr queue, const Codebook& codebook, const Decod
 
 const DecoderShape& StreamDecoder::shape() const { return impl_->shape; }
 std::size_t StreamDecoder::device_bytes() const { return impl_->device_bytes; }
+std::size_t StreamDecoder::host_bytes() const { return impl_->staging->layout().bytes + sizeof kNoFault; }
 
 Status StreamDecoder::set(std::span<const FileStream> files) {
     return status_of([&]() -> Status {

@@ -1,0 +1,190 @@
+"""One bad neighbour on the bundle path is left out with a note, and disturbs nobody else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nicrt
+from nicrt.runtime import bundle as bundles
+from nicrt.runtime.bundle import MANIFEST, SHIPPED
+from nicrt.runtime.cli import main
+from nicrt.runtime.codec import load_for
+from nicrt.runtime.manifest import MAX_DEPTH, MAX_MANIFEST_BYTES
+
+PLAIN: dict[str, Any] = json.loads((SHIPPED / "shallow" / MANIFEST).read_text())
+
+
+def with_text(text: str | bytes) -> Callable[[Path], None]:
+    data = text.encode() if isinstance(text, str) else text
+    return lambda path: path.write_bytes(data) and None  # type: ignore[func-returns-value]
+
+
+def with_number(number: str) -> Callable[[Path], None]:
+    """The shipped manifest with this number where a graph's figure is."""
+    changed = json.loads(json.dumps(PLAIN))
+    changed["graphs"]["synthesis"]["workspace_bytes_per_pixel"] = "@"
+    return with_text(json.dumps(changed).replace('"@"', number))
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+MANIFESTS: dict[str, Callable[[Path], None]] = {
+    "deeply nested": with_text("[" * 200_000),
+    "deeply nested objects": with_text('{"graphs":' * 20_000),
+    "deep provenance": with_text(json.dumps({**PLAIN, "provenance": nested(MAX_DEPTH + 1)})),
+    "1e308": with_number("1e308"),
+    "1e999": with_number("1e999"),
+    "-1e308": with_number("-1e308"),
+    "NaN": with_number("NaN"),
+    "300 digits": with_number("9" * 300),
+    "not UTF-8": with_text(json.dumps(PLAIN).encode().replace(b'"shallow"', b'"sh\xff\xfeallow"')),
+    "lone surrogate": with_text(json.dumps({**PLAIN, "summary": "\ud800"})),
+    "too large": with_text(b" " * (MAX_MANIFEST_BYTES + 1)),
+    "empty": with_text(b""),
+    "pipe": lambda path: os.mkfifo(path),
+    "folder": lambda path: path.mkdir(),
+    "link to nothing in itself": lambda path: path.symlink_to(path),
+    "endless": lambda path: path.symlink_to("/dev/zero"),
+}
+
+
+def assert_undisturbed(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nicrt.runtime.codec._loaded", {})
+    assert nicrt.load("shallow", threads=1).bundle.path == SHIPPED / "shallow"
+    assert load_for(data, threads=1).bundle.path == SHIPPED / "shallow"
+    assert nicrt.decode(data).shape == (24, 40, 3)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes and links as Unix has them")
+@pytest.mark.parametrize("kind", MANIFESTS)
+def test_a_manifest_that_cannot_be_read(
+    kind: str, tmp_path: Path, small_file: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad").mkdir()
+    MANIFESTS[kind](tmp_path / "bad" / MANIFEST)
+    shutil.copytree(SHIPPED / "flow", tmp_path / "good")
+    monkeypatch.setenv("NICRT_BUNDLE_PATH", str(tmp_path))
+    assert main(["bundles"]) == 0
+    listed, notes = capsys.readouterr()
+    assert str(tmp_path / "good") in listed and listed.count("\n") == 6
+    assert notes.count("\n") == 1 and notes.startswith(f"nicrt: left out: {tmp_path / 'bad'}")
+    assert_undisturbed(small_file, monkeypatch)
+    with pytest.raises(nicrt.UnsupportedError):
+        nicrt.load(tmp_path / "bad")
+    with pytest.raises(nicrt.UnsupportedError, match="1 places are left out"):
+        nicrt.load("absent")
+
+
+def test_what_a_place_may_be(
+    tmp_path: Path, small_file: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder that is not there, a file, a name too long for any file system."""
+    file = tmp_path / "file"
+    file.touch()
+    places = [tmp_path / "absent", file, tmp_path / ("x" * 300)]
+    monkeypatch.setenv("NICRT_BUNDLE_PATH", os.pathsep.join(map(str, places)))
+    assert main(["bundles"]) == 0
+    listed, notes = capsys.readouterr()
+    assert listed.count("\n") == 5
+    assert [line.split(": ")[2] for line in notes.splitlines()] == list(map(str, places))
+    assert_undisturbed(small_file, monkeypatch)
+    for name in ("x" * 300, "\N{GRINNING FACE}" * 62, "a\0b"):
+        with pytest.raises(nicrt.UnsupportedError, match="there is no codec bundle"):
+            nicrt.load(name)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_forbidden_folder(
+    inside: bool,
+    tmp_path: Path,
+    small_file: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of mode 000; the superuser, whom modes do not stop, gets the same errors from the functions that are used."""
+    bad = tmp_path / "bad" if inside else tmp_path
+    bad.mkdir(exist_ok=True)
+    shutil.copy(SHIPPED / "shallow" / MANIFEST, bad)
+    bad.chmod(0)
+
+    iterdir = Path.iterdir
+
+    def forbidding(function: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(path: Any, *arguments: Any, **options: Any) -> Any:
+            if isinstance(path, str | Path) and (Path(path).parent == bad or (function is iterdir and path == bad)):
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, *arguments, **options)
+
+        return guarded
+
+    try:
+        if os.geteuid() == 0:
+            for owner, name in ((Path, "stat"), (Path, "iterdir"), (os, "open")):
+                monkeypatch.setattr(owner, name, forbidding(getattr(owner, name)))
+        monkeypatch.setenv("NICRT_BUNDLE_PATH", str(tmp_path))
+        assert main(["bundles"]) == 0
+        listed, notes = capsys.readouterr()
+        assert listed.count("\n") == 5 and notes.count("\n") == 1 and "Permission denied" in notes and str(bad) in notes
+        assert_undisturbed(small_file, monkeypatch)
+        with pytest.raises(nicrt.UnsupportedError, match="Permission denied"):
+            nicrt.load(bad)
+    finally:
+        monkeypatch.undo()
+        bad.chmod(0o700)
+
+
+@pytest.mark.parametrize("broken", ["tables.safetensors", "graphs/synthesis.onnx", "graphs/hyper.onnx"])
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_broken_twin_does_not_hide_the_whole_bundle(
+    broken: str, missing: bool, tmp_path: Path, small_file: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same name and ids, found first, but a file is missing or damaged."""
+    twin = tmp_path / "shallow"
+    shutil.copytree(SHIPPED / "shallow", twin)
+    if missing:
+        (twin / broken).unlink()
+    else:
+        (twin / broken).write_bytes((twin / broken).read_bytes()[:-1])
+    monkeypatch.setenv("NICRT_BUNDLE_PATH", str(tmp_path))
+    assert_undisturbed(small_file, monkeypatch)
+
+
+def test_a_whole_twin_comes_first(tmp_path: Path, small_file: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(SHIPPED / "shallow", tmp_path / "shallow")
+    monkeypatch.setenv("NICRT_BUNDLE_PATH", str(tmp_path))
+    assert load_for(small_file).bundle.path == nicrt.load("shallow").bundle.path == tmp_path / "shallow"
+
+
+def test_a_summary_cannot_write_lines_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(SHIPPED / "flow", tmp_path / "flow")
+    (tmp_path / "flow" / MANIFEST).write_text(
+        json.dumps({**json.loads((SHIPPED / "flow" / MANIFEST).read_text()), "summary": "a\nshallow\t\x1b[31m"})
+    )
+    monkeypatch.setenv("NICRT_BUNDLE_PATH", str(tmp_path))
+    assert main(["bundles"]) == 0 and main(["info", str(tmp_path / "flow")]) == 0
+    out = capsys.readouterr().out
+    assert r"flow	a\nshallow\t\x1b[31m	" in out and "\x1b" not in out and "\nshallow\t\x1b" not in out
+
+
+def test_finding_by_id_reads_manifests_only(small_file: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    plain = bundles.Bundle.open
+    monkeypatch.setattr(bundles.Bundle, "open", lambda folder: opened.append(Path(folder)) or plain(folder))
+    codec = load_for(small_file, threads=1)
+    assert opened == [SHIPPED / "shallow"]
+    assert np.asarray(codec.decode(small_file)).shape == (24, 40, 3)

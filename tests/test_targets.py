@@ -1,0 +1,196 @@
+"""Targets of rate and PSNR: held with any lanes and tiles, and said where no quality meets them."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import nicrt
+from conftest import PICTURES
+from nicrt.runtime.choose import Wish
+from nicrt.runtime.cli import main
+from nicrt.runtime.encoding import _corrected
+from nicrt.runtime.iterative import Edit
+from nicrt.runtime.target import PRECISION, Target, Trial, at_target, mse_of, psnr_of
+
+HARBOUR = str(PICTURES / "harbour.png")
+MISSED = 11
+
+
+def psnr_between(pixels: np.ndarray, original: np.ndarray) -> float:
+    return psnr_of(float(np.mean((pixels.astype(float) - original) ** 2)))
+
+
+@pytest.mark.parametrize("bundle", ["shallow", "slim", "mean-scale", "compass", "flow"])
+def test_targets_hold_with_lanes_and_tiles(bundle: str, harbour: np.ndarray) -> None:
+    """The file that is kept is held to the target, not one with fewer lanes and no tiles."""
+    codec = nicrt.load(bundle, threads=1)
+    crop = harbour[40:104, 40:168]
+    area = crop[..., 0].size
+    middle = codec.encode(crop, quality=50, effort=1)
+    wanted_bpp, wanted_psnr = 8 * len(middle) / area, psnr_between(codec.decode(middle), crop)
+    told: list[nicrt.Encoded] = []
+    slow = bundle in ("compass", "flow")
+    for options in ({"lanes": "parallel", "tile": 64}, {"lanes": "parallel"})[: 1 if slow else 2]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            small = codec.encode(crop, target_bpp=wanted_bpp, effort=1, report=told.append, **options)
+            good = codec.encode(crop, target_psnr=wanted_psnr, effort=1, report=told.append, **options)
+        assert 0.8 * wanted_bpp < 8 * len(small) / area <= wanted_bpp
+        reached = psnr_between(codec.decode(good), crop)
+        assert wanted_psnr - 1e-3 < reached < wanted_psnr + 2
+        for data, encoded in zip((small, good), told[-2:], strict=True):
+            assert encoded.bytes == len(data) and encoded.bpp == 8 * len(data) / area and encoded.missed is None
+            assert encoded.psnr == pytest.approx(psnr_between(codec.decode(data), crop), abs=1e-3)
+            settings = {"variant": encoded.variant, "parameters": encoded.parameters, "effort": 1, **options}
+            assert codec.encode(crop, quality=encoded.quality, effort=1, **options) == data
+            assert codec.encode(crop, **settings) == data
+
+
+@pytest.mark.parametrize("options", [{"target_psnr": 70.0}, {"target_bpp": 0.01}])
+def test_a_target_out_of_reach_is_said(codec: nicrt.Codec, harbour: np.ndarray, options: dict[str, float]) -> None:
+    told: list[nicrt.Encoded] = []
+    crop = harbour[:64, :64]
+    with pytest.warns(nicrt.TargetWarning, match="out of reach") as caught:
+        data = codec.encode(crop, report=told.append, **options)  # type: ignore[arg-type]
+    assert caught[0].filename == __file__
+    (encoded,) = told
+    assert encoded.missed == str(caught[0].message) and "\n" not in encoded.missed
+    nearest = 100.0 if "target_psnr" in options else 0.0
+    assert encoded.quality == nearest and data == codec.encode(crop, quality=nearest)
+
+
+@pytest.mark.parametrize("bad", [{"target_bpp": value} for value in (0, -1, float("nan"), float("inf"))])
+def test_targets_that_are_none(codec: nicrt.Codec, harbour: np.ndarray, bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="target"):
+        codec.encode(harbour[:64, :64], **bad)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="target PSNR"):
+        codec.encode(harbour[:64, :64], target_psnr=float("nan"))
+
+
+def test_without_a_target_nothing_is_searched_or_decoded(codec: nicrt.Codec, harbour: np.ndarray) -> None:
+    told: list[nicrt.Encoded] = []
+    first = codec.encode(harbour[:64, :64], quality=33, report=told.append)
+    codec.encode(harbour[:64, :64], like=first, report=told.append)
+    assert [(encoded.quality, encoded.psnr, encoded.missed) for encoded in told] == [
+        (33, None, None),
+        (None, None, None),
+    ]
+    assert told[0].parameters == told[1].parameters
+
+
+def test_each_set_of_parameters_is_encoded_once(
+    codec: nicrt.Codec, harbour: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, list[int]]] = []
+    plain = nicrt.Codec._encode
+    monkeypatch.setattr(nicrt.Codec, "_encode", lambda self, *a, **k: seen.append(a[2]) or plain(self, *a, **k))
+    codec.encode(harbour[:64, :64], target_bpp=1.0)
+    assert len(seen) <= 11 and len({str(values) for values in seen}) == len(seen)
+    seen.clear()
+    with pytest.warns(nicrt.TargetWarning):  # no dearer than a search that ends well
+        codec.encode(harbour[:64, :64], target_bpp=0.001)
+    assert len(seen) <= 11
+
+
+def search(target: Target, bpp: Callable[[float], float], psnr: Callable[[float], float]) -> Trial:
+    def trial(wish: Wish) -> Trial:
+        quality = wish.quality
+        return Trial(wish, "only", {}, b"", bpp(quality), lambda: mse_of(psnr(quality)))
+
+    return at_target(Wish(), target, trial)
+
+
+def test_curves_that_turn_back() -> None:
+    """Some pictures get worse from some quality on: a target in their reach is found all the same."""
+
+    def hill(quality: float) -> float:
+        return 30 - abs(quality - 47) / 10  # 30 dB at 47, less than 26 dB at both ends
+
+    def rising(quality: float) -> float:
+        return 1 + quality / 100
+
+    found = search(Target(psnr=29.0), rising, hill)
+    assert psnr_of(found.mse) >= 29 and found.wish.quality == pytest.approx(37, abs=PRECISION)
+    best = search(Target(psnr=31.0), rising, hill)
+    assert psnr_of(best.mse) == pytest.approx(29.7) and Target(psnr=31.0).missed(best)
+    valley = search(Target(bpp=1.5), lambda q: 1 + abs(q - 47) / 50, lambda q: 20 + q / 10)
+    assert 1.4 < valley.bpp <= 1.5
+    lowest = search(Target(bpp=0.9), lambda q: 1 + abs(q - 47) / 50, lambda q: 20 + q / 10)
+    assert lowest.wish.quality == 50 and Target(bpp=0.9).missed(lowest)
+
+
+def test_a_dithered_picture(codec: nicrt.Codec) -> None:
+    """Its PSNR falls from the middle of the qualities on: the ends say that 14.5 dB cannot be had."""
+    ramp = np.linspace(0, 1, 128)[None] > np.random.default_rng(3).random((128, 128))
+    picture = np.repeat((255 * ramp).astype(np.uint8)[:, :, None], 3, axis=2)
+    at = {q: psnr_between(codec.decode(codec.encode(picture, quality=q)), picture) for q in (0, 50, 100)}
+    assert at[50] > max(at[0], at[100]) + 0.1, at
+    wanted = (at[50] + max(at[0], at[100])) / 2
+    told: list[nicrt.Encoded] = []
+    codec.encode(picture, target_psnr=wanted, report=told.append)
+    assert told[0].missed is None and told[0].psnr is not None and told[0].psnr >= wanted
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "a.nic"
+    assert main(["encode", HARBOUR, str(out), "--psnr", "30", "--lanes", "parallel", "--json"]) == 0
+    printed, said = capsys.readouterr()
+    (line,) = printed.splitlines()
+    facts = json.loads(line)
+    assert facts["file"] == str(out) and facts["source"] == HARBOUR and facts["bytes"] == out.stat().st_size
+    assert (facts["width"], facts["height"], facts["missed"]) == (240, 160, None)
+    assert 30 <= facts["psnr"] < 30.5 and facts["bpp"] == pytest.approx(8 * facts["bytes"] / (240 * 160), abs=1e-5)
+    assert f"{facts['bpp']:.3f} bpp, {facts['psnr']:.2f} dB at quality {facts['quality']:.2f}" in said
+
+
+@pytest.mark.parametrize("target", [["--psnr", "70"], ["--bpp", "0.001"]])
+def test_the_command_where_a_target_is_missed(
+    target: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 11, one line that says so even to `--quiet`, and the nearest file; other files are not held up."""
+    crop = tmp_path / "crop.png"
+    Image.open(HARBOUR).crop((0, 0, 40, 40)).save(crop)
+    out = tmp_path / "out"
+    assert main(["encode", str(crop), HARBOUR, f"{out}/", *target, "--quiet", "--json"]) == MISSED
+    printed, said = capsys.readouterr()
+    assert [json.loads(line)["missed"] is None for line in printed.splitlines()] == [False, False]
+    assert [line.startswith("nicrt: ") and "out of reach" in line for line in said.splitlines()] == [True, True]
+    for file in ("crop.nic", "harbour.nic"):
+        assert nicrt.decode(out / file).size
+    with pytest.raises(SystemExit):
+        main(["encode", "--help"])
+    assert main(["encode", str(crop), "-", "--json", *target]) == 2  # both would go to standard output
+    assert capsys.readouterr().err.splitlines()[-1].startswith("nicrt: --json")
+
+
+def test_exit_codes_are_documented() -> None:
+    from nicrt.runtime.cli.options import EPILOG
+
+    assert "11 encoded" in EPILOG
+
+
+def test_iterations_that_miss_a_little_try_again() -> None:
+    """They aim as far inside the target as they were outside; what they met, or cannot reach, is left as it is."""
+
+    def reached(bpp: float, psnr: float) -> Trial:
+        return Trial(Wish(), "only", {}, b"", bpp, lambda: mse_of(psnr))
+
+    again = _corrected(Edit(bpp=1.0), reached(1.01, 30))
+    assert again is not None and again.bpp == pytest.approx(1 / 1.01)
+    again = _corrected(Edit(psnr=30.0), reached(1, 29.9))
+    assert again is not None and again.psnr == pytest.approx(30.1)
+    for edit, trial in (
+        (Edit(bpp=1.0), reached(1.0, 30)),
+        (Edit(bpp=1.0), reached(1.1, 30)),
+        (Edit(psnr=30.0), reached(1, 30.1)),
+        (Edit(psnr=30.0), reached(1, 29)),
+        (Edit(), reached(1, 1)),
+    ):
+        assert _corrected(edit, trial) is None
