@@ -15,6 +15,8 @@ line ends with; `Code` in cpp_ext/include/nicrt/status.hpp is the same list in C
 
 from __future__ import annotations
 
+import re
+
 
 class NicrtError(Exception):
     """Base of all errors; the message is one line for a person and says what to do where there is something to do."""
@@ -78,3 +80,18 @@ _FROM_STATUS: dict[int, type[Exception]] = {
 def from_status(code: int, message: str) -> Exception:
     """The exception for a C++ status; called by nicrt._core when a call fails."""
     return _FROM_STATUS.get(code, InternalError)(message)
+
+
+_ESCAPE_CODE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_MOST_CHARACTERS = 200
+
+
+def one_line(error: BaseException) -> str:
+    """Another library's message, for use inside one of ours: one line without escape codes and objects' addresses, cut
+    where it is long; the error's type where it has none.
+    """
+    text = " ".join(_ADDRESS.sub("", _ESCAPE_CODE.sub("", str(error))).split())
+    if len(text) > _MOST_CHARACTERS:
+        text = text[:_MOST_CHARACTERS].rstrip() + "..."
+    return text or type(error).__name__

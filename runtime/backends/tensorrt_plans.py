@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from msgspec import Struct
 
 from ..errors import UnsupportedError
 from ..profiles import Profile
+from ..whole_files import write_file
 from .proving import cache_folder
 
 PLANS_VARIABLE = "NICRT_PLANS"
@@ -63,14 +63,8 @@ def write_plan(folder: Path, stem: str, key: Key, profile: Profile, plan: bytes)
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Whole or not at all, whoever else writes it. Raises UnsupportedError where that cannot be."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            scratch.write_bytes(data)
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        write_file(path, data)
     except OSError as error:
         raise UnsupportedError(f"{path}: cannot write it: {error.strerror or error}") from None
 

@@ -6,8 +6,10 @@ import argparse
 import warnings
 
 from .codecs import CodecSource
-from .files import STANDARD, Job, Report, jobs_of, read, run_jobs, write
+from .files import STANDARD, check_free, read, write
+from .jobs import Job, jobs_of, replaces, run_jobs, unfinished
 from .options import limits_of, threads_of
+from .report import Report
 
 EXIT_PARTIAL = 3
 
@@ -17,8 +19,13 @@ def run(options: argparse.Namespace) -> int:
     from ..fileinfo import info
     from ..pictures import output_format, save_picture
 
-    jobs = jobs_of(options.paths, f".{options.format or 'png'}")
+    jobs, left_out = jobs_of(options.paths, f".{options.format or 'png'}", lambda: {".nic"})
     report = Report(options.quiet, len(jobs))
+    for line in left_out:
+        report.note(line)
+    jobs = unfinished(jobs, options, report)
+    if not jobs:
+        return 0
     limits = limits_of(options)
     codecs = CodecSource(options.bundle, threads_of(options), options.backend, limits)
     # refused before any work; standard output gets what needs no name
@@ -28,6 +35,8 @@ def run(options: argparse.Namespace) -> int:
     warnings.simplefilter("ignore", PictureIdWarning)  # said below, with the file's name
 
     def work(job: Job) -> int:
+        if options.no_clobber:
+            check_free(job.target)
         data = read(job.source)
         header = info(data, limits=limits)
         codec = codecs.codec_for(data, header.symbol_id)
@@ -39,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
             region=options.region,
             scale=options.scale,
         )
-        write(job.target, save_picture(pixels, formats[job.target]))
+        write(job.target, save_picture(pixels, formats[job.target]), replace=replaces(options))
+        report.add_pixels(pixels.shape[0] * pixels.shape[1])
         if not codec.same_pixels(header):
             report.note(f"{job.source}: made with another version of bundle {codec.name!r}: pixels may differ slightly")
         if options.stage is None and header.complete_stages < header.stages:

@@ -3,24 +3,56 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .files import Job, Report, jobs_of, read, run_jobs, write
+from ..errors import ImageError
+from .files import STANDARD, about, check_free, read, write
+from .jobs import Job, jobs_of, replaces, run_jobs, unfinished
 from .options import limits_of, threads_of
+from .report import Report
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 DEFAULT_BUNDLE = "shallow"
+SUFFIX = ".nic"
 
 
 def _weights(path: str, max_pixels: int) -> npt.NDArray[np.float32]:
     """Grey values of a mask, float32 [height, width] in [0, 1]."""
     from ..pictures import load_picture
 
-    weights: npt.NDArray[np.float32] = load_picture(read(path), max_pixels).pixels.mean(axis=2)
+    with about(path):
+        weights: npt.NDArray[np.float32] = load_picture(read(path), max_pixels).pixels.mean(axis=2)
     return weights
+
+
+def _settings_file(path: str) -> bytes:
+    with about(path):
+        return read(path)
+
+
+def _refuse_pictures(jobs: Sequence[Job]) -> None:
+    """A picture is not what a .nic file may replace: whoever asks for that has mistaken the order of names. Raises
+    ValueError for the name of a picture, ImageError for a file that is one.
+    """
+    from ..picture_types import is_picture, picture_suffixes
+
+    for job in jobs:
+        path = Path(job.target)
+        suffix = path.suffix.lower()
+        if job.target == STANDARD or (suffix == SUFFIX and not path.is_file()):
+            continue
+        if suffix != SUFFIX and suffix in picture_suffixes():
+            raise ValueError(f"{path}: this is the name of a picture, not of a {SUFFIX} file; inputs come first")
+        try:
+            if path.is_file() and is_picture(path):
+                raise ImageError(f"{path}: a picture, which a {SUFFIX} file does not replace; name another output")
+        except OSError:
+            pass  # what cannot be read is written or refused by its own rules
 
 
 def _quality_by_region(
@@ -39,10 +71,17 @@ def _quality_by_region(
 
 def run(options: argparse.Namespace) -> int:
     from ..codec import load
+    from ..picture_types import readable_suffixes
     from ..pictures import load_picture
 
-    jobs = jobs_of(options.paths, ".nic")
+    jobs, left_out = jobs_of(options.paths, SUFFIX, readable_suffixes)
+    _refuse_pictures(jobs)
     report = Report(options.quiet, len(jobs))
+    for line in left_out:
+        report.note(line)
+    jobs = unfinished(jobs, options, report)
+    if not jobs:
+        return 0
     codec = load(
         options.bundle or DEFAULT_BUNDLE,
         threads=threads_of(options),
@@ -50,11 +89,13 @@ def run(options: argparse.Namespace) -> int:
         limits=limits_of(options),
     )
 
-    like = read(options.like) if options.like else None
+    like = _settings_file(options.like) if options.like else None
 
     roi = None if options.roi is None else _weights(options.roi, options.max_pixels)
 
     def work(job: Job) -> int:
+        if options.no_clobber:
+            check_free(job.target)
         picture = load_picture(read(job.source), options.max_pixels)
         data = codec.encode(
             picture.pixels,
@@ -70,9 +111,10 @@ def run(options: argparse.Namespace) -> int:
             roi=roi,
             ms_ssim_weight=options.ms_ssim_weight,
         )
-        write(job.target, data)
+        write(job.target, data, replace=replaces(options))
         height, width = picture.pixels.shape[:2]
         bpp = 8 * len(data) / (width * height)
+        report.add_pixels(width * height)
         report.note(f"{job.source}: {width} x {height}, {len(data)} bytes, {bpp:.3f} bpp")
         if roi is not None:
             report.note(f"{job.source}: {_quality_by_region(codec.decode(data), picture.pixels, roi)}")

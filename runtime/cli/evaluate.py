@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .files import STANDARD, Report, read, write
+from .files import STANDARD, about, check_free, named, read, write
 from .options import limits_of, threads_of
+from .report import Report
 
 if TYPE_CHECKING:
     from ..evaluate import Coder, Pixels
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.no_clobber:
+        check_free(options.plot, options.output)
     if options.compare:
         return _compare(options)
     if not options.paths:
@@ -42,10 +45,11 @@ def _evaluate(options: argparse.Namespace) -> int:
         report.finished()
 
     found = results(coder, measure(coder, pictures, qualities, seen))
+    replace = not options.no_clobber
     if options.plot:
-        write(options.plot, plot([found], options.plot))
+        write(options.plot, plot([found], options.plot), replace=replace)
     if options.output:
-        write(options.output, _text(found))
+        write(options.output, _text(found), replace=replace)
     if options.output != STANDARD:
         _print_table(found)
     return 0
@@ -67,12 +71,9 @@ def _print_table(found: dict[str, Any]) -> None:
 
 def _pictures(sources: Sequence[str], max_pixels: int) -> dict[str, Pixels]:
     """Name → pixels of the files, and of all pictures in the folders, that are named."""
-    from PIL import Image
+    from ..picture_types import readable_suffixes
 
-    from ..pictures import load_picture
-
-    Image.init()
-    readable = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    readable = readable_suffixes()
     files: list[str] = []
     for source in sources:
         if Path(source).is_dir():
@@ -81,12 +82,14 @@ def _pictures(sources: Sequence[str], max_pixels: int) -> dict[str, Pixels]:
             files.append(source)
     if not files:
         raise ValueError("no pictures to evaluate on")
-    return {
-        Path(file).stem if files.count(file) == 1 else file: np.rint(
-            255 * load_picture(read(file), max_pixels).pixels
-        ).astype(np.uint8)
-        for file in files
-    }
+    return {Path(file).stem if files.count(file) == 1 else file: _pixels(file, max_pixels) for file in files}
+
+
+def _pixels(file: str, max_pixels: int) -> Pixels:
+    from ..pictures import load_picture
+
+    with about(named(file, "standard input")):
+        return np.rint(255 * load_picture(read(file), max_pixels).pixels).astype(np.uint8)
 
 
 def _coder(name: str, options: argparse.Namespace) -> Coder:
@@ -112,10 +115,12 @@ def _compare(options: argparse.Namespace) -> int:
         raise ValueError("--compare takes two result files or more, and nothing is encoded then")
     anchor, *others = (read_results(Path(path)) for path in options.compare)
     deltas = {other["name"]: compare(anchor, other) for other in others}
+    replace = not options.no_clobber
     if options.plot:
-        write(options.plot, plot([anchor, *others], options.plot))
+        write(options.plot, plot([anchor, *others], options.plot), replace=replace)
     if options.output:
-        write(options.output, json.dumps({"anchor": anchor["name"], "deltas": deltas}, indent=2).encode() + b"\n")
+        text = json.dumps({"anchor": anchor["name"], "deltas": deltas}, indent=2)
+        write(options.output, text.encode() + b"\n", replace=replace)
     if options.output != STANDARD:
         for name, values in deltas.items():
             facts = [f"BD-rate {values['bd_rate_psnr']:+.1f}%", f"BD-PSNR {values['bd_psnr']:+.2f} dB"]

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .codecs import CodecSource
-from .files import STANDARD, Job, Report, read, run_jobs
+from .files import STANDARD, read
+from .jobs import Job, run_jobs
 from .options import limits_of, threads_of
+from .report import Report, printable
 
 if TYPE_CHECKING:
     from ..limits import Limits
@@ -94,7 +96,7 @@ def _print_facts(facts: dict[str, Any], indent: str = "") -> None:
             print(f"{indent}{key}:")
             _print_facts(value, indent + "  ")
         else:
-            print(f"{indent}{key:<{width}}  {value}")
+            print(printable(f"{indent}{key:<{width}}  {value}"))
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -107,6 +109,7 @@ def _verify(options: argparse.Namespace) -> int:
         data = read(job.source)
         header = info(data, limits=limits_of(options))
         codecs.codec_for(data, header.symbol_id).verify(data)
+        report.add_pixels(header.width * header.height)
         report.note(f"{job.source}: ok, {header.width} x {header.height}, {header.segments} segments")
         return 0
 
@@ -117,5 +120,5 @@ def _bundles(options: argparse.Namespace) -> int:
     from ..bundle import available
 
     for folder, manifest in available():
-        print(f"{manifest.name}\t{manifest.summary}\t{folder}")
+        print("\t".join(map(printable, (manifest.name, manifest.summary, str(folder)))))
     return 0

@@ -9,8 +9,10 @@ from typing import Any, NoReturn
 from ..limits import DEFAULT_LIMITS, MAX_WORKERS, Limits, cpu_count
 
 EPILOG = """\
-exit codes: 0 done, 1 another failure, 2 wrong usage, 3 partial picture written (--partial), 4 truncated, 5 corrupt,
-6 unsupported, 7 over a limit, 8 wrong or missing bundle, 9 picture or file not readable or writable, 10 internal error.
+exit codes: 0 done, 1 an option that does not fit this input, 2 wrong usage, 3 partial picture written (--partial),
+4 truncated, 5 corrupt, 6 unsupported, 7 over a limit or out of memory, 8 wrong or missing bundle, 9 a picture or file
+that cannot be read, or an output that cannot or may not be written, 10 internal error (NICRT_TRACEBACK=1 shows where),
+130 interrupted (143 by SIGTERM), 141 whoever reads standard output has gone.
 With several inputs the first failure decides. `-` stands for standard input or output.
 """
 
@@ -19,11 +21,18 @@ EXIT_USAGE = 2
 Commands = Any  # argparse keeps the type of add_subparsers' result private
 
 
+class UsageError(Exception):
+    """A call that the grammar refuses, in one line."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Answers a wrong call in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_USAGE, f"nicrt: {message} (see {self.prog} --help)\n")
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file)  # argparse swallows a full disk
 
 
 def limits_of(options: argparse.Namespace) -> Limits:
@@ -94,9 +103,11 @@ def _add_encode(commands: Commands) -> None:
     encode = commands.add_parser(
         "encode",
         help="pictures → .nic files",
-        description="Encode pictures of any type that Pillow reads: nicrt encode IN OUT.nic, or IN... FOLDER",
+        description="Encode pictures of any type that Pillow reads: nicrt encode IN OUT.nic, or IN... FOLDER. A folder "
+        "as input stands for the pictures in its tree, which FOLDER gets too. Pictures are never replaced.",
     )
     encode.add_argument("paths", nargs="+", metavar="IN... OUT")
+    _add_outputs(encode)
     encode.add_argument("-q", "--quality", type=_number(0, 100, float), default=50.0, help="0..100 (default: 50)")
     _add_program(encode)
     target = encode.add_mutually_exclusive_group()
@@ -156,6 +167,7 @@ def _add_evaluate(commands: Commands) -> None:
     evaluate.add_argument("--plot", metavar="FILE.png", help="rate-distortion curves")
     evaluate.add_argument("--name", help="of the results (default: the bundle's)")
     evaluate.add_argument("--compare", nargs="+", metavar="FILE.json", help="Bjontegaard deltas against the first file")
+    _add_no_clobber(evaluate)
     _add_program(evaluate)
     evaluate.add_argument("--backend", default="auto", help="who runs the graphs (default: auto)")
     evaluate.add_argument("--threads", type=_number(1, MAX_WORKERS, int), help="default: all processors")
@@ -168,9 +180,11 @@ def _add_decode(commands: Commands) -> None:
     decode = commands.add_parser(
         "decode",
         help=".nic files → pictures",
-        description="Decode to the type that OUT's name says: nicrt decode IN.nic OUT.png, or IN.nic... FOLDER",
+        description="Decode to the type that OUT's name says: nicrt decode IN.nic OUT.png, or IN.nic... FOLDER. A "
+        "folder as input stands for the .nic files in its tree, which FOLDER gets too.",
     )
     decode.add_argument("paths", nargs="+", metavar="IN.nic... OUT")
+    _add_outputs(decode)
     decode.add_argument("--format", help="type of the pictures in a folder (default: png) or on standard output (ppm)")
     decode.add_argument(
         "--partial", action="store_true", help="of a truncated file, write the stages that are there (exit code 3)"
@@ -225,6 +239,8 @@ def _add_bench(commands: Commands) -> None:
     bench.add_argument("--json", metavar="FILE", help="write all figures")
     bench.add_argument("--plot", metavar="FILE.png", help="bars of the steps")
     bench.add_argument("--compare", nargs=2, metavar=("A.json", "B.json"), help="two results side by side")
+    _add_no_clobber(bench)
+    _add_limits(bench)
     bench.set_defaults(jobs=1)
 
 
@@ -233,6 +249,7 @@ def _add_export(commands: Commands) -> None:
     export.add_argument("family", metavar="FAMILY")
     export.add_argument("--checkpoint", required=True, metavar="FILE")
     export.add_argument("-o", "--output", required=True, metavar="FOLDER")
+    _add_no_clobber(export)
     export.add_argument("--base", metavar="FILE", help="checkpoint of the codec that the family is built on")
     export.add_argument("--arch", metavar="NAME", help="architecture of an imported checkpoint")
     export.add_argument(
@@ -272,6 +289,17 @@ def _add_lanes(command: argparse.ArgumentParser) -> None:
         default="compact",
         help="fewest bytes (default) .. most parallel to decode",
     )
+
+
+def _add_no_clobber(command: argparse._ActionsContainer) -> None:
+    command.add_argument("--no-clobber", action="store_true", help="refuse outputs that exist (exit code 9)")
+
+
+def _add_outputs(command: argparse.ArgumentParser) -> None:
+    """What to do with outputs that exist."""
+    existing = command.add_mutually_exclusive_group()
+    _add_no_clobber(existing)
+    existing.add_argument("--skip-existing", action="store_true", help="leave out inputs whose outputs exist")
 
 
 def _add_work(command: argparse.ArgumentParser) -> None:
