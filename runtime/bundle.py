@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from . import manifest as manifests
-from .errors import UnsupportedError
+from .errors import UnsupportedError, one_line
 from .ids import picture_id, symbol_id
 from .manifest import Manifest, Variant
 from .onnx_check import check_onnx
@@ -81,6 +81,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _read(path: Path, most_bytes: int) -> bytes:
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
+            raise UnsupportedError(f"{path}: not a regular file, as the files of a bundle are")
         with path.open("rb") as file:
             data = file.read(most_bytes + 1)
     except OSError as error:
@@ -106,7 +108,7 @@ def _read_tables(folder: Path, manifest: Manifest) -> dict[str, TableGroup]:
     try:
         arrays = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise UnsupportedError(f"{path}: {error}") from None
+        raise UnsupportedError(f"{path}: {one_line(error)}") from None
     names = sorted({key.rpartition(".")[0] for key in arrays})
     return {name: TableGroup(name, arrays) for name in names}
 

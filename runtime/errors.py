@@ -87,7 +87,7 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _MOST_CHARACTERS = 200
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: BaseException | str) -> str:
     """Another library's message, for use inside one of ours: one line without escape codes and objects' addresses, cut
     where it is long; the error's type where it has none.
     """

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from .errors import UnsupportedError
+from .errors import UnsupportedError, one_line
 
 BUNDLE_FORMAT = 1
 MAX_MANIFEST_BYTES = 1 << 20
@@ -225,7 +225,7 @@ def decode(data: bytes) -> Manifest:
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise UnsupportedError(f"the bundle's manifest is not valid: {error}") from None
+        raise UnsupportedError(f"the bundle's manifest is not valid: {one_line(error)}") from None
     if manifest.bundle_format != BUNDLE_FORMAT:
         raise UnsupportedError(
             f"the bundle has format {manifest.bundle_format}; this nicrt reads format {BUNDLE_FORMAT}"

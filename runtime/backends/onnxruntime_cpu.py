@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..errors import InternalError, UnsupportedError
+from ..errors import InternalError, UnsupportedError, one_line
 from ..manifest import Graph
 from .base import Array
 
@@ -29,7 +29,7 @@ class Session:
         try:
             return self._session.run(outputs, dict(inputs))  # type: ignore[attr-defined,no-any-return]
         except Exception as error:  # ONNX Runtime raises many unrelated types
-            raise InternalError(f"ONNX Runtime failed: {first_line(error)}") from error
+            raise InternalError(f"ONNX Runtime failed: {one_line(error)}") from error
 
 
 class OnnxRuntimeCpu:
@@ -67,7 +67,7 @@ class OnnxRuntimeCpu:
         try:
             session = self._library.InferenceSession(data, self._options, providers=providers)
         except Exception as error:
-            raise UnsupportedError(f"ONNX Runtime cannot load it: {first_line(error)}") from error
+            raise UnsupportedError(f"ONNX Runtime cannot load it: {one_line(error)}") from error
         inputs, outputs = ({port.name for port in ports} for ports in (session.get_inputs(), session.get_outputs()))
         if inputs != set(graph.inputs) or outputs != set(graph.outputs):
             raise UnsupportedError("the ports of the ONNX model are not those of the manifest")
@@ -89,7 +89,3 @@ def processor() -> str:
         return platform.processor() or platform.machine()
     keep = ("model name", "flags", "Features", "CPU part")
     return "; ".join(dict.fromkeys(line for line in lines if line.startswith(keep)))
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

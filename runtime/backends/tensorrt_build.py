@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any
 
 from ..bundle import Bundle
-from ..errors import LimitError, UnsupportedError
+from ..errors import LimitError, UnsupportedError, one_line
 from ..manifest import Graph
 from ..profiles import Pictures, Profile, profiles
 from .tensorrt_library import Library
@@ -70,7 +70,7 @@ def build_plan(graph: Graph, data: bytes, profile: Profile, used: Library, timin
     if not parser.parse(data):
         reasons = "; ".join(parser.get_error(number).desc() for number in range(parser.num_errors))
         used.errors()
-        raise UnsupportedError(f"TensorRT cannot parse it: {reasons}")
+        raise UnsupportedError(f"TensorRT cannot parse it: {one_line(reasons)}")
     inputs = [network.get_input(number) for number in range(network.num_inputs)]
     outputs = [network.get_output(number).name for number in range(network.num_outputs)]
     if {tensor.name for tensor in inputs} != set(graph.inputs) or set(outputs) != set(graph.outputs):
@@ -85,7 +85,7 @@ def build_plan(graph: Graph, data: bytes, profile: Profile, used: Library, timin
         config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise UnsupportedError(f"TensorRT cannot build it: {used.errors()}")
+        raise UnsupportedError(f"TensorRT cannot build it: {one_line(used.errors())}")
     if timings is not None:
         write_atomically(timings, bytes(config.get_timing_cache().serialize()))
     return bytes(plan)

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from ..errors import UnsupportedError
+from ..errors import UnsupportedError, one_line
 from ..profiles import Profile
 from ..whole_files import write_file
 from .proving import cache_folder
@@ -112,7 +112,7 @@ def _header(path: Path) -> Header:
     try:
         return msgspec.json.decode(line, type=Header)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise UnsupportedError(f"{path}: not a plan of this nicrt ({error}); build it again") from None
+        raise UnsupportedError(f"{path}: not a plan of this nicrt ({one_line(error)}); build it again") from None
 
 
 def _read(path: Path, most_bytes: int) -> bytes:

@@ -15,6 +15,7 @@ from ..whole_files import discard_scratch, write_all
 from . import main
 
 _ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_POLL_S = 0.05
 
 
 def run() -> int:
@@ -32,7 +33,8 @@ def run() -> int:
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
             signal.signal(number, _end)
     command.start()
-    command.join()
+    while command.is_alive():  # a signal that comes just before the main thread falls asleep does not wake it
+        command.join(_POLL_S)
     return codes[0] if codes else InternalError.exit_code
 
 

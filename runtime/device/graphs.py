@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from ..backends.base import Executable
-from ..backends.onnxruntime_cpu import OnnxRuntimeCpu, Session, first_line
-from ..errors import InternalError, UnsupportedError
+from ..backends.onnxruntime_cpu import OnnxRuntimeCpu, Session
+from ..errors import InternalError, UnsupportedError, one_line
 from ..manifest import Graph
 from ..whole_files import scratch_folder
 from .devices import CUDA, Device
@@ -101,7 +101,7 @@ class _BoundSession(Session):
             try:
                 session.run_with_iobinding(binding, self._run_options)
             except Exception as error:  # ONNX Runtime raises many unrelated types
-                raise InternalError(f"ONNX Runtime failed: {first_line(error)}") from error
+                raise InternalError(f"ONNX Runtime failed: {one_line(error)}") from error
 
         return run
 
