@@ -87,11 +87,16 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _MOST_CHARACTERS = 200
 
 
+def plain(text: str) -> str:
+    """Text without escape codes and objects' addresses, which tell a person nothing."""
+    return _ADDRESS.sub("", _ESCAPE_CODE.sub("", text))
+
+
 def one_line(error: BaseException | str) -> str:
-    """Another library's message, for use inside one of ours: one line without escape codes and objects' addresses, cut
-    where it is long; the error's type where it has none.
+    """Another library's message, for use inside one of ours: one line of plain text, cut where it is long; the error's
+    type where it has none.
     """
-    text = " ".join(_ADDRESS.sub("", _ESCAPE_CODE.sub("", str(error))).split())
+    text = " ".join(plain(str(error)).split())
     if len(text) > _MOST_CHARACTERS:
         text = text[:_MOST_CHARACTERS].rstrip() + "..."
     return text or type(error).__name__

@@ -73,8 +73,8 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     """A new folder inside `parent`, removed with all that is in it at the end. Raises OSError."""
     scratch = _name_in(parent)
     with _lock:
-        _scratch.add(scratch)
         scratch.mkdir(0o700)
+        _scratch.add(scratch)
     try:
         yield scratch
     finally:
@@ -147,10 +147,10 @@ def _name_in(folder: Path) -> Path:
 def _scratch_file(folder: Path, mode: int) -> Iterator[tuple[int, Path]]:
     """An open new file; it is gone at the end unless it was renamed."""
     scratch = _name_in(folder)
+    with _lock:
+        handle = os.open(scratch, _CREATE, mode)
+        _scratch.add(scratch)
     try:
-        with _lock:
-            _scratch.add(scratch)
-            handle = os.open(scratch, _CREATE, mode)
         yield handle, scratch
     finally:
         _discard(scratch)

@@ -10,7 +10,7 @@ import time
 import traceback
 from contextlib import suppress
 
-from ..errors import ImageError, InternalError, LimitError, NicrtError, one_line
+from ..errors import ImageError, InternalError, LimitError, NicrtError, one_line, plain
 from .files import reason
 
 TRACEBACK_VARIABLE = "NICRT_TRACEBACK"
@@ -32,7 +32,7 @@ def explain(error: Exception, value_error_code: int) -> tuple[str, int]:
     if os.environ.get(TRACEBACK_VARIABLE):
         traceback.print_exception(error)
     if isinstance(error, NicrtError):
-        return str(error), error.exit_code
+        return plain(str(error)), error.exit_code
     if type(error) is ValueError:  # its subclasses (text that cannot be decoded, ...) are not raised on purpose
         return str(error), value_error_code
     if isinstance(error, MemoryError):
