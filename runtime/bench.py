@@ -36,10 +36,10 @@ import sys
 from nicrt.runtime.cli import main
 code = main(sys.argv[1:])
 try:  # not getrusage: on Linux a process inherits the peak of the one that started it
-    print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+    print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")), file=sys.stderr)
 except OSError:
     import resource
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 sys.exit(code)
 """
 LIBRARIES = ("numpy", "onnxruntime", "onnxruntime-gpu", "pillow", "compressai", "torch")
@@ -200,20 +200,22 @@ def measure_batch(case: Case, batch: int, megapixels: float) -> dict[str, float]
 def cold_start(data: bytes, limits: Limits) -> dict[str, float]:
     """`nicrt decode` of the file to a PPM as a whole process: time and peak memory."""
     with scratch_folder(Path(tempfile.gettempdir())) as folder:
-        source, target = folder / "in.nic", folder / "out.ppm"
+        source = folder / "in.nic"
         source.write_bytes(data)
         allowed = ["--max-pixels", str(limits.pixels), "--max-memory", str(limits.memory_bytes >> 20)]
         allowed += ["--max-header", str(limits.header_bytes), "--max-stages", str(limits.stages)]
-        command = [sys.executable, "-c", PROCESS, "decode", str(source), str(target), *allowed]
+        command = [sys.executable, "-c", PROCESS, "decode", str(source), "-", *allowed]
         seconds = []
         for _ in range(COLD_STARTS + 1):
-            start = time.perf_counter()
-            done = subprocess.run(command, check=True, capture_output=True)
-            seconds.append(time.perf_counter() - start)
+            # the file is ours: a process that outlives us must not make the folder again
+            with (folder / "out.ppm").open("wb") as out:
+                start = time.perf_counter()
+                done = subprocess.run(command, check=True, stdout=out, stderr=subprocess.PIPE)
+                seconds.append(time.perf_counter() - start)
     return {
         "p50_ms": round(float(np.median(seconds[1:])) * 1e3, 1),
         "first_ms": round(seconds[0] * 1e3, 1),
-        "peak_rss_mib": int(done.stdout) >> 10,
+        "peak_rss_mib": int(done.stderr.split()[-1]) >> 10,
     }
 
 

@@ -168,7 +168,8 @@ def test_skip_existing_says_how_many(picture: Path, capsys: pytest.CaptureFixtur
 
 
 def test_skip_and_refuse_exclude_each_other(picture: Path) -> None:
-    assert main(["encode", "a.png", "a.nic", "--skip-existing", "--no-clobber"]) == EXIT_USAGE
+    with pytest.raises(SystemExit, match=str(EXIT_USAGE)):
+        main(["encode", "a.png", "a.nic", "--skip-existing", "--no-clobber"])
 
 
 # Folders

@@ -52,11 +52,16 @@ def plans_folder() -> Path:
         raise UnsupportedError(f"there is no home folder to keep plans in: set {PLANS_VARIABLE}") from None
 
 
-def write_plan(folder: Path, stem: str, key: Key, profile: Profile, plan: bytes) -> Path:
-    """Write a plan under a name that its key and profile decide, whole or not at all."""
-    header = Header(key, profile, len(plan), hashlib.sha256(plan).hexdigest())
+def plan_path(folder: Path, stem: str, key: Key, profile: Profile) -> Path:
+    """Where a plan is kept: its key and profile decide the name."""
     name = hashlib.sha256(msgspec.json.encode([key, profile])).hexdigest()[:24]
-    path = folder / f"{stem}-{name}.plan"
+    return folder / f"{stem}-{name}.plan"
+
+
+def write_plan(folder: Path, stem: str, key: Key, profile: Profile, plan: bytes) -> Path:
+    """Write a plan to its `plan_path`, whole or not at all."""
+    header = Header(key, profile, len(plan), hashlib.sha256(plan).hexdigest())
+    path = plan_path(folder, stem, key, profile)
     write_atomically(path, MAGIC + msgspec.json.encode(header) + b"\n" + plan)
     return path
 

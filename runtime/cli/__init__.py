@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..errors import ImageError
 from .files import reason
-from .options import EXIT_USAGE, UsageError, parser
+from .options import EXIT_USAGE, parser
 from .report import explain, say_error
 
 EXIT_BROKEN_PIPE = 141
@@ -34,9 +34,13 @@ def _dispatch(options: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code. Whatever fails is one line on standard error."""
+    """Run the command line; returns the exit code. Whatever fails is one line on standard error. Raises SystemExit
+    where argparse does: after `--help`, and for a call that it refuses.
+    """
     try:
         code = _run(argv)
+    except SystemExit as ended:
+        raise SystemExit(_flushed(int(ended.code or 0))) from None
     except BrokenPipeError:  # who reads our output has seen enough
         _forget_output()
         return EXIT_BROKEN_PIPE
@@ -48,13 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     grammar = parser()
-    try:
-        options = grammar.parse_args(argv)
-    except UsageError as error:
-        say_error(str(error))
-        return EXIT_USAGE
-    except SystemExit:  # after --help
-        return 0
+    options = grammar.parse_args(argv)
     if options.version:
         from importlib.metadata import version
 

@@ -7,9 +7,8 @@ import warnings
 
 from .codecs import CodecSource
 from .files import STANDARD, check_free, read, write
-from .jobs import Job, jobs_of, replaces, run_jobs, unfinished
+from .jobs import Job, jobs_to_do, replaces, run_jobs
 from .options import limits_of, threads_of
-from .report import Report
 
 EXIT_PARTIAL = 3
 
@@ -19,11 +18,7 @@ def run(options: argparse.Namespace) -> int:
     from ..fileinfo import info
     from ..pictures import output_format, save_picture
 
-    jobs, left_out = jobs_of(options.paths, f".{options.format or 'png'}", lambda: {".nic"})
-    report = Report(options.quiet, len(jobs))
-    for line in left_out:
-        report.note(line)
-    jobs = unfinished(jobs, options, report)
+    jobs, report = jobs_to_do(options, f".{options.format or 'png'}", lambda: {".nic"})
     if not jobs:
         return 0
     limits = limits_of(options)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import ImageError
 from .files import STANDARD, about, check_free, read, write
-from .jobs import Job, jobs_of, replaces, run_jobs, unfinished
+from .jobs import Job, jobs_to_do, replaces, run_jobs
 from .options import limits_of, threads_of
-from .report import Report
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,12 +73,8 @@ def run(options: argparse.Namespace) -> int:
     from ..picture_types import readable_suffixes
     from ..pictures import load_picture
 
-    jobs, left_out = jobs_of(options.paths, SUFFIX, readable_suffixes)
+    jobs, report = jobs_to_do(options, SUFFIX, readable_suffixes)
     _refuse_pictures(jobs)
-    report = Report(options.quiet, len(jobs))
-    for line in left_out:
-        report.note(line)
-    jobs = unfinished(jobs, options, report)
     if not jobs:
         return 0
     codec = load(

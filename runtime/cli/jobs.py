@@ -61,14 +61,20 @@ def jobs_of(paths: Sequence[str], suffix: str, taken: Callable[[], Collection[st
     return _checked(jobs), left_out
 
 
-def unfinished(jobs: Sequence[Job], options: argparse.Namespace, report: Report) -> list[Job]:
-    """The jobs whose outputs are not there yet; all of them without `--skip-existing`."""
-    if not options.skip_existing:
-        return list(jobs)
-    left = [job for job in jobs if job.target == STANDARD or not Path(job.target).is_file()]
-    if len(left) < len(jobs):
-        report.note(f"skipped: {len(jobs) - len(left)} of {len(jobs)}, whose outputs exist")
-    return left
+def jobs_to_do(
+    options: argparse.Namespace, suffix: str, taken: Callable[[], Collection[str]]
+) -> tuple[list[Job], Report]:
+    """What `jobs_of` makes of the paths, without those that `--skip-existing` leaves out, and where to report on them.
+    Raises as `jobs_of` does.
+    """
+    jobs, left_out = jobs_of(options.paths, suffix, taken)
+    to_do = [job for job in jobs if not (options.skip_existing and Path(job.target).is_file())]
+    report = Report(options.quiet, len(to_do))
+    for line in left_out:
+        report.note(line)
+    if len(to_do) < len(jobs):
+        report.note(f"skipped: {len(jobs) - len(to_do)} of {len(jobs)}, whose outputs exist")
+    return to_do, report
 
 
 def replaces(options: argparse.Namespace) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ..limits import DEFAULT_LIMITS, MAX_WORKERS, Limits, cpu_count
+from .report import say_error
 
 EPILOG = """\
 exit codes: 0 done, 1 an option that does not fit this input, 2 wrong usage, 3 partial picture written (--partial),
@@ -21,15 +22,12 @@ EXIT_USAGE = 2
 Commands = Any  # argparse keeps the type of add_subparsers' result private
 
 
-class UsageError(Exception):
-    """A call that the grammar refuses, in one line."""
-
-
 class _Parser(argparse.ArgumentParser):
     """Answers a wrong call in one line."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see {self.prog} --help)")
+        say_error(f"{message} (see {self.prog} --help)")
+        raise SystemExit(EXIT_USAGE)
 
     def print_help(self, file: Any = None) -> None:
         print(self.format_help(), end="", file=file)  # argparse swallows a full disk
@@ -274,6 +272,7 @@ def _add_build(commands: Commands) -> None:
     build.add_argument("bundle", metavar="BUNDLE")
     build.add_argument("--backend", choices=("tensorrt",), default="tensorrt", help="what to build for")
     build.add_argument("-o", "--output", metavar="FOLDER", help="where to write plans (default: where decoding looks)")
+    _add_no_clobber(build)
     for name, text in (("min", "smallest"), ("opt", "usual"), ("max", "largest")):
         build.add_argument(f"--{name}-shapes", type=_size, metavar="WxH", help=f"{text} picture")
     build.add_argument("--batch", type=_number(1, 1024, int), default=1, help="pictures at a time (default: 1)")

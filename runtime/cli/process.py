@@ -28,7 +28,14 @@ def run() -> int:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # other libraries' are for programmers
     codes: list[int] = []
-    command = threading.Thread(target=lambda: codes.append(main()), daemon=True)
+
+    def work() -> None:
+        try:
+            codes.append(main())
+        except SystemExit as ended:
+            codes.append(int(ended.code or 0))
+
+    command = threading.Thread(target=work, daemon=True)
     for number in _ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
             signal.signal(number, _end)
