@@ -155,6 +155,36 @@ def test_no_clobber_everywhere_before_any_work(
     assert "old: it exists" in error_line(capsys) and Path("old").read_bytes() == b"old"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["bench", "in.nic", "--json", "in.nic"],
+        ["bench", "in.nic", "--plot", "link"],
+        ["bench", "shallow", "--json", "new", "--plot", "new"],
+        ["evaluate", "jpeg", "a.png", "--plot", "./a.png"],
+        ["evaluate", "jpeg", ".", "-o", "a.png"],
+        ["evaluate", "--compare", "in.nic", "in.nic", "-o", "hard"],
+    ],
+)
+def test_outputs_that_are_inputs_are_refused_everywhere(
+    picture: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in.nic").write_bytes(NIC.read_bytes())
+    Path("link").symlink_to("in.nic")
+    Path("hard").hardlink_to("in.nic")
+    before = picture.read_bytes()
+    assert main(arguments) == EXIT_USAGE
+    assert "it stays as it is" in error_line(capsys)
+    assert picture.read_bytes() == before and Path("in.nic").read_bytes() == NIC.read_bytes()
+
+
+def test_an_empty_name_is_not_the_working_directory(picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for paths in (["", "out"], ["a.png", ""]):
+        assert main(["encode", *paths]) == EXIT_USAGE
+        assert "empty" in error_line(capsys)
+    assert [path.name for path in Path.cwd().iterdir()] == ["a.png"]
+
+
 def test_skip_existing_says_how_many(picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.open(picture).save("b.png")
     Path("out").mkdir()

@@ -67,6 +67,20 @@ def test_a_limit_on_file_size_is_said_not_a_short_file(tmp_path: Path, unbuffere
     assert_one_line(result, UNWRITABLE, "cannot write standard output: File too large")
 
 
+def test_a_disk_that_is_full_leaves_what_was_there(tmp_path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    (tmp_path / "old.ppm").write_bytes(b"old")
+    for name in ("old.ppm", "new.ppm"):
+        result = run("decode", GOLDEN / "shallow" / "harbour-q20.nic", tmp_path / name, preexec_fn=limit)
+        assert_one_line(result, UNWRITABLE, f"{name}: File too large")
+    assert [path.name for path in tmp_path.iterdir()] == ["old.ppm"]
+    assert (tmp_path / "old.ppm").read_bytes() == b"old"
+    result = run("decode", NIC, "/dev/full", "--format", "png")
+    assert_one_line(result, UNWRITABLE, "cannot write /dev/full: No space left on device")
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_pipes_that_do_not_block_get_everything(unbuffered: str) -> None:
     reader, writer = os.pipe()

@@ -156,6 +156,17 @@ sys.exit(process.run())
     assert [path.name for path in tmp_path.iterdir()] == ["target"] and (tmp_path / "target").read_bytes() == b"old"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_bench_leaves_no_folder_for_its_processes(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    process = start(tmp_path, "bench", "shallow", "--size", "64x64", "--repeat", "1")
+    while not list(tmp_path.glob(".nicrt-*/out.ppm")) and process.poll() is None:
+        time.sleep(0.01)
+    assert seconds_to_end(process, number) < WORKING_S
+    time.sleep(1)  # what it had started goes on for a moment
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_before_the_imports_are_done(tmp_path: Path) -> None:
     """At any moment from where the command's own code begins."""
     script = """

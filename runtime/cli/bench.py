@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ImageError, UnsupportedError, one_line
-from .files import about, check_free, read, write
+from .files import about, check_outputs, read, write
 from .options import limits_of, threads_of
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.no_clobber:
-        check_free(options.json, options.plot)
+    replace = not options.no_clobber
+    check_outputs([options.json, options.plot], [*options.targets, *(options.compare or ())], replace=replace)
     if options.compare:
         _print_comparison(*(_load(path) for path in options.compare))
         return 0
@@ -36,7 +36,6 @@ def run(options: argparse.Namespace) -> int:
         limits=limits_of(options),
     )
     _print_table(result)
-    replace = not options.no_clobber
     if options.json:
         write(options.json, (json.dumps(result, indent=2) + "\n").encode(), replace=replace)
     if options.plot:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .files import STANDARD, about, check_free, named, read, write
+from .files import STANDARD, about, check_outputs, named, read, write
 from .options import limits_of, threads_of
 from .report import Report
 
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.no_clobber:
-        check_free(options.plot, options.output)
     if options.compare:
+        check_outputs([options.plot, options.output], options.compare, replace=not options.no_clobber)
         return _compare(options)
     if not options.paths:
         raise ValueError("a bundle (or jpeg, webp, avif) and pictures are needed, or --compare")
@@ -32,7 +31,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     from ..evaluate import Measurement, measure, plot, results
 
     name, *sources = options.paths
-    pictures = _pictures(sources, options.max_pixels)
+    files = _files(sources)
+    check_outputs([options.plot, options.output], files, replace=not options.no_clobber)
+    pictures = {
+        Path(file).stem if files.count(file) == 1 else file: _pixels(file, options.max_pixels) for file in files
+    }
     coder = _coder(name, options)
     qualities = options.qualities or coder.qualities
     report = Report(options.quiet, len(pictures) * len(qualities))
@@ -69,8 +72,8 @@ def _print_table(found: dict[str, Any]) -> None:
         print("  ".join(f"{value:>13.4f}" for value in row))
 
 
-def _pictures(sources: Sequence[str], max_pixels: int) -> dict[str, Pixels]:
-    """Name → pixels of the files, and of all pictures in the folders, that are named."""
+def _files(sources: Sequence[str]) -> list[str]:
+    """The files, and all pictures in the folders, that are named. Raises ValueError when there are none."""
     from ..picture_types import readable_suffixes
 
     readable = readable_suffixes()
@@ -82,7 +85,7 @@ def _pictures(sources: Sequence[str], max_pixels: int) -> dict[str, Pixels]:
             files.append(source)
     if not files:
         raise ValueError("no pictures to evaluate on")
-    return {Path(file).stem if files.count(file) == 1 else file: _pixels(file, max_pixels) for file in files}
+    return files
 
 
 def _pixels(file: str, max_pixels: int) -> Pixels:

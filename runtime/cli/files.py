@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import select
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,11 +45,33 @@ def write(target: str, data: bytes, *, replace: bool = True) -> None:
         raise ImageError(f"cannot write {named(target, 'standard output')}: {reason(error)}") from None
 
 
-def check_free(*targets: str | None) -> None:
+def check_free(target: str) -> None:
     """For `--no-clobber`, before any work. Raises ImageError for a target that is a file."""
-    for target in targets:
-        if target not in (None, STANDARD) and Path(target).is_file():
-            raise ImageError(f"cannot write {target}: it exists")
+    if target != STANDARD and Path(target).is_file():
+        raise ImageError(f"cannot write {target}: it exists")
+
+
+def check_outputs(outputs: Sequence[str | None], inputs: Sequence[str], *, replace: bool) -> None:
+    """Before any work of a command that writes besides what it is for. Raises ValueError for an output that is an input
+    or another output, and as `check_free` unless `replace`.
+    """
+    taken = {identity(path, 0): path for path in inputs} | {os.path.realpath(path): path for path in inputs}
+    for output in filter(None, outputs):
+        keys = [os.path.realpath(output), identity(output, 1)]
+        if any(key is not None and key in taken for key in keys) and output != STANDARD:
+            raise ValueError(f"{output} is an input or another output: it stays as it is")
+        taken |= {key: output for key in keys}
+        if not replace:
+            check_free(output)
+
+
+def identity(path: str, standard: int) -> tuple[int, int] | None:
+    """Device and number of a regular file, whatever name it goes by; `standard`: descriptor that `-` stands for."""
+    try:
+        status = os.stat(standard if path == STANDARD else path)  # noqa: PTH116 - of a descriptor too
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 
 
 def regular_file(path: str) -> None:

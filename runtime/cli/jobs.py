@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ImageError
-from .files import STANDARD, named, reason
+from .files import STANDARD, identity, named, reason
 from .report import Report, explain
 
 EXIT_FAILED = 1
@@ -35,6 +34,8 @@ def jobs_of(paths: Sequence[str], suffix: str, taken: Callable[[], Collection[st
     """
     if len(paths) < 2:
         raise ValueError("an input and an output are needed")
+    if "" in paths:  # of a variable that is not set; the system would take it for the working directory
+        raise ValueError("the name of an input or of the output is empty")
     *sources, target = paths
     folders = [source for source in sources if source != STANDARD and Path(source).is_dir()]
     to_folder = Path(target).is_dir() or target.endswith(("/", os.sep))
@@ -86,10 +87,11 @@ def _files_below(folder: Path, suffixes: Collection[str], skipped: Counter[str])
     """Files of these types in the tree of a folder, by name; counts the rest. Links are followed. Raises ImageError for
     a folder that cannot be listed, and for a link to a folder above it.
     """
-    waiting = [(folder, ((s := folder.stat()).st_dev, s.st_ino), frozenset[tuple[int, int]]())]
+    status = folder.stat()
+    waiting = [(folder, (status.st_dev, status.st_ino), frozenset[tuple[int, int]]())]
     while waiting:
-        folder, identity, above = waiting.pop()
-        if identity in above:
+        folder, this, above = waiting.pop()
+        if this in above:
             raise ImageError(f"{folder}: it links to a folder above it, so its tree has no end")
         inside = []
         try:
@@ -98,7 +100,7 @@ def _files_below(folder: Path, suffixes: Collection[str], skipped: Counter[str])
                     skipped["hidden"] += 1
                 elif entry.is_dir():
                     status = entry.stat()
-                    inside.append((folder / entry.name, (status.st_dev, status.st_ino), above | {identity}))
+                    inside.append((folder / entry.name, (status.st_dev, status.st_ino), above | {this}))
                 elif not entry.is_file():
                     skipped["neither files nor folders"] += 1
                 elif Path(entry.name).suffix.lower() in suffixes:
@@ -114,23 +116,14 @@ def _checked(jobs: list[Job]) -> list[Job]:
     """Refuse, by ValueError, two inputs with one output and outputs that are inputs."""
     by_target = dict[object, Job]()
     for job in jobs:
-        other = by_target.setdefault(_identity(job.target, 1) or os.path.realpath(job.target), job)
+        other = by_target.setdefault(identity(job.target, 1) or os.path.realpath(job.target), job)
         if other is not job:
             raise ValueError(f"{other.source} and {job.source} would both be written to {job.target}")
     for job in jobs:
-        identity = _identity(job.source, 0)
-        if identity is not None and identity in by_target:
-            raise ValueError(f"{named(by_target[identity].target, 'standard output')} is an input: it stays as it is")
+        source = identity(job.source, 0)
+        if source is not None and source in by_target:
+            raise ValueError(f"{named(by_target[source].target, 'standard output')} is an input: it stays as it is")
     return jobs
-
-
-def _identity(path: str, standard: int) -> tuple[int, int] | None:
-    """Device and number of a regular file, whatever name it goes by."""
-    try:
-        status = os.stat(standard if path == STANDARD else path)  # noqa: PTH116 - of a descriptor too
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 
 
 def run_jobs(jobs: Sequence[Job], work: Callable[[Job], int], workers: int, report: Report) -> int:
