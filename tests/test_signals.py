@@ -164,7 +164,7 @@ def test_bench_leaves_no_folder_for_its_processes(tmp_path: Path, number: int, m
         time.sleep(0.01)
     assert seconds_to_end(process, number) < WORKING_S
     time.sleep(1)  # what it had started goes on for a moment
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob(".nicrt-*")) == []
 
 
 def test_before_the_imports_are_done(tmp_path: Path) -> None:
