@@ -103,8 +103,8 @@ def discard_scratch() -> None:
 
 
 def _own_descriptor(path: str | os.PathLike[str]) -> int | None:
-    """Which open file of this process a path names (`/dev/stdout`, `/dev/fd/3`), if any: a file put in the place of what
-    it leads to would be another one.
+    """Which open file of this process a path names (`/dev/stdout`, `/dev/fd/3`), if any: a file put in the place of
+    what it leads to would be another one.
     """
     name = os.fspath(path)
     for _ in range(_MOST_LINKS):
