@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,8 @@ from safetensors.numpy import save
 from torch import nn
 
 from nicrt.runtime.backends.onnxruntime_library import import_onnxruntime
-from nicrt.runtime.bundle import MANIFEST, Bundle
-from nicrt.runtime.errors import InternalError
+from nicrt.runtime.bundle import MANIFEST, Bundle, read_manifest
+from nicrt.runtime.errors import ImageError, InternalError, UnsupportedError
 from nicrt.runtime.ids import picture_id, symbol_id
 from nicrt.runtime.manifest import (
     BATCH,
@@ -37,6 +36,7 @@ from nicrt.runtime.manifest import (
 from nicrt.runtime.onnx_check import check_onnx
 from nicrt.runtime.proofs import outputs_sha256, proof_inputs
 from nicrt.runtime.tables import TableGroup
+from nicrt.runtime.whole_files import scratch_folder, swap_folder
 
 from .exact import ExactModule, ExactNetwork
 from .exact_one_layer import OneLayerModule, OneLayerNetwork, one_layer_reference
@@ -127,18 +127,40 @@ def exact_graph(
 
 
 def write_bundle(source: BundleSource, out: Path) -> Manifest:
-    """Write the bundle to the folder `out`, replacing what is there only when all is done and checked."""
+    """Write the bundle to the folder `out`, replacing what is there only when all is done and checked. Raises
+    ImageError for what `check_output` refuses.
+    """
+    check_output(out)
+    out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as scratch:
-        folder = Path(scratch) / "bundle"
+    with scratch_folder(out.parent) as scratch:
+        folder = scratch / "bundle"
         manifest = _write(source, folder)
         opened = Bundle.open(folder)
         for name in manifest.graphs:
             opened.graph_bytes(name)
-        if out.exists():
-            out.rename(Path(scratch) / "old")
-        folder.rename(out)
+        swap_folder(folder, out, scratch / "old")
     return manifest
+
+
+def check_output(out: Path) -> None:
+    """Raises ImageError for anything but a new folder, an empty one, or one that a bundle has to itself: what a bundle
+    replaces is gone.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ImageError(f"cannot write {out}: it is a file; name a folder")
+    files = {file.relative_to(out).as_posix() for file in out.rglob("*") if not file.is_dir()}
+    if not files:
+        return
+    try:
+        manifest = read_manifest(out)
+    except UnsupportedError:
+        raise ImageError(f"cannot write {out}: the folder is neither empty nor a bundle; name another") from None
+    others = files - {MANIFEST, manifest.tables.file, *(graph.file for graph in manifest.graphs.values())}
+    if others:
+        raise ImageError(f"cannot write {out}: {min(others)!r} is in it, which is no part of the bundle there")
 
 
 def _write(source: BundleSource, folder: Path) -> Manifest:

@@ -24,8 +24,10 @@ from nicrt import _core
 
 from .backends import AUTO
 from .codec import Codec, Pixels, load, load_for
+from .errors import ImageError, LimitError, NicrtError
 from .fileinfo import FileInfo, info
-from .limits import cpu_count
+from .limits import DEFAULT_LIMITS, Limits, cpu_count
+from .whole_files import scratch_folder
 
 PERCENTILES = (50, 90, 99)
 COLD_STARTS = 3
@@ -34,10 +36,10 @@ import sys
 from nicrt.runtime.cli import main
 code = main(sys.argv[1:])
 try:  # not getrusage: on Linux a process inherits the peak of the one that started it
-    print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+    print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")), file=sys.stderr)
 except OSError:
     import resource
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 sys.exit(code)
 """
 LIBRARIES = ("numpy", "onnxruntime", "onnxruntime-gpu", "pillow", "compressai", "torch")
@@ -51,6 +53,7 @@ class Case:
     name: str
     data: bytes
     codec: Codec
+    limits: Limits = DEFAULT_LIMITS
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
@@ -79,25 +82,45 @@ def photograph(width: int, height: int, seed: int = 1) -> Pixels:
 
 
 def cases_of(
-    targets: Sequence[str], sizes: Sequence[tuple[int, int]], *, threads: int, backend: str, quality: float, lanes: str
+    targets: Sequence[str],
+    sizes: Sequence[tuple[int, int]],
+    *,
+    threads: int,
+    backend: str,
+    quality: float,
+    lanes: str,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> list[Case]:
-    """Files stay what they are; a bundle is measured on a synthetic photograph of every size (width, height)."""
+    """Files stay what they are; a bundle is measured on a synthetic photograph of every size (width, height). Raises
+    LimitError for sizes beyond the limits, before any photograph is made."""
+    for width, height in sizes:
+        if width * height > limits.pixels:
+            raise LimitError(f"{width} x {height} has more pixels than the limit of {limits.pixels} (--max-pixels)")
     cases = []
     for target in targets:
         if Path(target).is_file():
-            data = Path(target).read_bytes()
-            cases.append(Case(Path(target).name, data, load_for(data, threads=threads, backend=backend)))
+            cases.append(_file_case(Path(target), threads, backend, limits))
             continue
-        codec = load(target, threads=threads, backend=backend)
+        codec = load(target, threads=threads, backend=backend, limits=limits)
         for width, height in sizes:
             data = codec.encode(photograph(width, height), quality=quality, lanes=lanes)
-            cases.append(Case(f"{codec.name} {width}x{height}", data, codec))
+            cases.append(Case(f"{codec.name} {width}x{height}", data, codec, limits))
     return cases
+
+
+def _file_case(path: Path, threads: int, backend: str, limits: Limits) -> Case:
+    try:
+        data = path.read_bytes()
+        return Case(path.name, data, load_for(data, threads=threads, backend=backend, limits=limits), limits)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot read it: {error.strerror or error}") from None
+    except NicrtError as error:
+        raise type(error)(f"{path}: {error}") from error
 
 
 def measure(case: Case, *, repeat: int, batch: int, threads: int) -> dict[str, Any]:
     """Everything about one case."""
-    facts = info(case.data)
+    facts = info(case.data, limits=case.limits)
     case.codec.decode(case.data)
     whole: list[float] = []
     steps: dict[str, list[float]] = {}
@@ -120,7 +143,7 @@ def measure(case: Case, *, repeat: int, batch: int, threads: int) -> dict[str, A
         "whole": percentiles(whole),
         "steps": {name: percentiles(seconds) for name, seconds in steps.items()},
         "megapixels_per_second": round(megapixels / float(np.median(whole)), 2),
-        "cold_start": cold_start(case.data),
+        "cold_start": cold_start(case.data, case.limits),
     }
     if batch > 1:
         result["batch"] = measure_batch(case, batch, megapixels)
@@ -132,7 +155,7 @@ def measure_on_device(case: Case, device: str, *, repeat: int, batch: int, threa
     from .device import measure as device_measure
     from .device.decoder import DeviceDecoder
 
-    facts = info(case.data)
+    facts = info(case.data, limits=case.limits)
     pixels = facts.width * facts.height
     decoder = DeviceDecoder(case.codec, device, threads=threads)
     whole = device_measure.latencies(decoder, [case.data], repeat)
@@ -174,21 +197,25 @@ def measure_batch(case: Case, batch: int, megapixels: float) -> dict[str, float]
     return {"files": batch, "jobs": cpu_count(), "megapixels_per_second": round(batch * megapixels / seconds, 2)}
 
 
-def cold_start(data: bytes) -> dict[str, float]:
+def cold_start(data: bytes, limits: Limits) -> dict[str, float]:
     """`nicrt decode` of the file to a PPM as a whole process: time and peak memory."""
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "in.nic", Path(folder) / "out.ppm"
+    with scratch_folder(Path(tempfile.gettempdir())) as folder:
+        source = folder / "in.nic"
         source.write_bytes(data)
-        command = [sys.executable, "-c", PROCESS, "decode", str(source), str(target)]
+        allowed = ["--max-pixels", str(limits.pixels), "--max-memory", str(limits.memory_bytes >> 20)]
+        allowed += ["--max-header", str(limits.header_bytes), "--max-stages", str(limits.stages)]
+        command = [sys.executable, "-c", PROCESS, "decode", str(source), "-", *allowed]
         seconds = []
         for _ in range(COLD_STARTS + 1):
-            start = time.perf_counter()
-            done = subprocess.run(command, check=True, capture_output=True)
-            seconds.append(time.perf_counter() - start)
+            # the file is ours: a process that outlives us must not make the folder again
+            with (folder / "out.ppm").open("wb") as out:
+                start = time.perf_counter()
+                done = subprocess.run(command, check=True, stdout=out, stderr=subprocess.PIPE)
+                seconds.append(time.perf_counter() - start)
     return {
         "p50_ms": round(float(np.median(seconds[1:])) * 1e3, 1),
         "first_ms": round(seconds[0] * 1e3, 1),
-        "peak_rss_mib": int(done.stdout) >> 10,
+        "peak_rss_mib": int(done.stderr.split()[-1]) >> 10,
     }
 
 
@@ -312,11 +339,18 @@ def run(
     batch: int,
     quality: float,
     lanes: str,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> dict[str, Any]:
     """Measure all targets (bundles or files), then on the CPU the peers on the first case's picture."""
     on_device = backend.partition(":")[0] in DEVICES
     cases = cases_of(
-        targets, sizes, threads=threads, backend=AUTO if on_device else backend, quality=quality, lanes=lanes
+        targets,
+        sizes,
+        threads=threads,
+        backend=AUTO if on_device else backend,
+        quality=quality,
+        lanes=lanes,
+        limits=limits,
     )
     if on_device:
         runs = [measure_on_device(case, backend, repeat=repeat, batch=batch, threads=threads) for case in cases]

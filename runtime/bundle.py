@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import manifest as manifests
-from .errors import UnsupportedError
+from .errors import UnsupportedError, one_line
 from .ids import picture_id, symbol_id
 from .manifest import Manifest, Variant
 from .onnx_check import check_onnx
@@ -124,7 +124,7 @@ def _read_tables(folder: Path, manifest: Manifest) -> dict[str, TableGroup]:
     try:
         arrays = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise UnsupportedError(f"{path}: {error}") from None
+        raise UnsupportedError(f"{path}: {one_line(error)}") from None
     names = sorted({key.rpartition(".")[0] for key in arrays})
     return {name: TableGroup(name, arrays) for name in names}
 

@@ -16,6 +16,8 @@ cpp_ext/include/nicrt/status.hpp is the same list in C++.
 
 from __future__ import annotations
 
+import re
+
 
 class NicrtError(Exception):
     """Base of all errors; the message is one line for a person and says what to do where there is something to do."""
@@ -79,3 +81,23 @@ _FROM_STATUS: dict[int, type[Exception]] = {
 def from_status(code: int, message: str) -> Exception:
     """The exception for a C++ status; called by nicrt._core when a call fails."""
     return _FROM_STATUS.get(code, InternalError)(message)
+
+
+_ESCAPE_CODE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_MOST_CHARACTERS = 200
+
+
+def plain(text: str) -> str:
+    """Text without escape codes and objects' addresses, which tell a person nothing."""
+    return _ADDRESS.sub("", _ESCAPE_CODE.sub("", text))
+
+
+def one_line(error: BaseException | str) -> str:
+    """Another library's message, for use inside one of ours: one line of plain text, cut where it is long; the error's
+    type where it has none.
+    """
+    text = " ".join(plain(str(error)).split())
+    if len(text) > _MOST_CHARACTERS:
+        text = text[:_MOST_CHARACTERS].rstrip() + "..."
+    return text or type(error).__name__

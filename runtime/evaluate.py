@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ImageError, UnsupportedError
+from .errors import ImageError, UnsupportedError, one_line
 
 if TYPE_CHECKING:
     from .codec import Codec
@@ -101,7 +101,7 @@ class PillowCoder:
         try:
             Image.fromarray(pixels).save(buffer, self.format, quality=round(quality), **self.options)
         except (KeyError, OSError) as error:
-            raise UnsupportedError(f"this Pillow cannot write {self.format}: {error}") from None
+            raise UnsupportedError(f"this Pillow cannot write {self.format}: {one_line(error)}") from None
         return buffer.getvalue()
 
     def decode(self, data: bytes) -> Pixels:
@@ -156,7 +156,7 @@ def _needed(name: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError as error:
-        raise UnsupportedError(f"evaluating needs {name}: pip install 'nicrt[evaluate]' ({error})") from None
+        raise UnsupportedError(f"evaluating needs {name}: pip install 'nicrt[evaluate]' ({one_line(error)})") from None
 
 
 def measure(
@@ -232,8 +232,8 @@ def read_results(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_bytes())
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise UnsupportedError(f"{path} is not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UnsupportedError(f"{path} is not JSON: {one_line(error)}") from None
     values = data.get("results") if isinstance(data, dict) else None
     if not isinstance(values, dict) or not {RATE, PSNR} <= set(values):
         raise UnsupportedError(f"{path} is not a result file: it has no results with {RATE!r} and {PSNR!r}")
@@ -328,5 +328,5 @@ def plot(curves: Sequence[Mapping[str, Any]], target: str) -> bytes:
     try:
         figure.savefig(buffer, format=Path(target).suffix.lstrip(".") or "png", dpi=110, metadata={"Software": None})
     except ValueError as error:
-        raise ImageError(f"cannot plot to {target}: {error}") from None
+        raise ImageError(f"cannot plot to {target}: {one_line(error)}") from None
     return buffer.getvalue()

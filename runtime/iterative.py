@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from .bundle import Bundle
 from .choose import Wish, choose
-from .errors import UnsupportedError
+from .errors import UnsupportedError, one_line
 from .manifest import Entropy, Manifest, Parameter, Program
 from .plan import Parameters
 from .target import Target
@@ -95,7 +95,7 @@ def check_request(effort: int, edit: Edit, like: bool) -> None:
         try:
             import nicrt.export.editing  # noqa: F401
         except ImportError as error:
-            raise UnsupportedError(f"{_EXTRA} ({error})") from None
+            raise UnsupportedError(f"{_EXTRA} ({one_line(error)})") from None
 
 
 def normalised_weights(roi: npt.ArrayLike, size: tuple[int, int]) -> npt.NDArray[np.float32]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from .errors import UnsupportedError
+from .errors import UnsupportedError, one_line
 
 BUNDLE_FORMAT = 1
 MAX_MANIFEST_BYTES = 1 << 20
@@ -231,7 +231,7 @@ def decode(data: bytes) -> Manifest:
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise UnsupportedError(f"the bundle's manifest is not valid: {error}") from None
+        raise UnsupportedError(f"the bundle's manifest is not valid: {one_line(error)}") from None
     except RecursionError:
         raise UnsupportedError("the bundle's manifest is not valid: it is nested too deeply") from None
     if _is_deep(manifest.provenance):

@@ -131,7 +131,7 @@ def test_wrong_usage(arguments: list[str], tmp_path: Path) -> None:
         ),
         (["encode", HARBOUR, "out.nic", "--max-pixels", "9"], nicrt.LimitError.exit_code),
         (["encode", HARBOUR, "out.nic", "-b", "nowhere"], nicrt.UnsupportedError.exit_code),
-        (["export", "no-such-family", "--checkpoint", "x", "-o", "y"], nicrt.UnsupportedError.exit_code),
+        (["export", "shallow", "--checkpoint", "x", "-o", "y"], nicrt.ImageError.exit_code),
     ],
 )
 def test_other_failures(arguments: list[str], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from nicrt.runtime.backends.tensorrt_library import library
 from nicrt.runtime.backends.tensorrt_plans import MAGIC, Key, find_plans, has_plans, read_plan, write_plan
 from nicrt.runtime.bundle import Bundle
 from nicrt.runtime.cli import main
-from nicrt.runtime.errors import InternalError, LimitError, UnsupportedError
+from nicrt.runtime.errors import ImageError, InternalError, LimitError, UnsupportedError
 from nicrt.runtime.manifest import Graph
 from nicrt.runtime.profiles import Pictures, Profile, profiles
 
@@ -134,6 +134,8 @@ def test_the_command_builds_and_reports(
     graphs = Bundle.open(ENGINES / "shallow").manifest.graphs
     assert f"{len(graphs)} plans in" in capsys.readouterr().out
     assert len(list(tmp_path.iterdir())) == len(graphs)  # the same names as before
+    assert main([*arguments, "--no-clobber"]) == ImageError.exit_code
+    assert "it exists" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["--max-shapes=8", "--batch=0", "--backend=abacus"])

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..errors import InternalError, LimitError, NicrtError, UnsupportedError
+from ..errors import InternalError, LimitError, NicrtError, UnsupportedError, one_line
 from ..manifest import Graph
 from .base import Array
 from .onnxruntime_library import import_onnxruntime
@@ -66,7 +66,7 @@ class OnnxRuntimeCpu:
         try:
             session = self._library.InferenceSession(data, self._options, providers=providers)
         except Exception as error:
-            raise UnsupportedError(f"ONNX Runtime cannot load it: {first_line(error)}") from error
+            raise UnsupportedError(f"ONNX Runtime cannot load it: {one_line(error)}") from error
         inputs, outputs = ({port.name for port in ports} for ports in (session.get_inputs(), session.get_outputs()))
         if inputs != set(graph.inputs) or outputs != set(graph.outputs):
             raise UnsupportedError("the ports of the ONNX model are not those of the manifest")
@@ -92,11 +92,7 @@ def processor() -> str:
 
 def failure(error: Exception) -> NicrtError:
     """What a failed run is for the caller. ONNX Runtime says in words alone that memory ran out."""
-    text = first_line(error)
-    if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
+    text = one_line(error)
+    if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
         return LimitError("not enough memory on this machine for ONNX Runtime to run a graph of this picture")
     return InternalError(f"ONNX Runtime failed: {text}")
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -14,11 +14,11 @@ from time import perf_counter
 from typing import Any
 
 from ..bundle import Bundle
-from ..errors import LimitError, UnsupportedError
+from ..errors import ImageError, LimitError, UnsupportedError, one_line
 from ..manifest import Graph
 from ..profiles import Pictures, Profile, profiles
 from .tensorrt_library import Library
-from .tensorrt_plans import Key, write_atomically, write_plan
+from .tensorrt_plans import Key, plan_path, write_atomically, write_plan
 
 MAX_ELEMENTS = (1 << 31) - 1
 """Of one tensor: TensorRT counts them with 32 bits, and its builder does not object to more."""
@@ -36,13 +36,16 @@ class Built:
 
 
 def build_bundle(
-    bundle: Bundle, pictures: Pictures, folder: Path, used: Library, *, encoding: bool = False
+    bundle: Bundle, pictures: Pictures, folder: Path, used: Library, *, encoding: bool = False, replace: bool = True
 ) -> Iterator[Built]:
     """Build every graph that decoding runs, with `encoding` the encoder's too, and keep the plans in `folder`. Raises
-    as `build_plan`, with the graph's name."""
+    as `build_plan`, with the graph's name, and ImageError for a plan that exists unless `replace`."""
     timings = None if used.ahead_of_time else folder / f"timings-{used.version}.cache"
     for name, profile in profiles(bundle.manifest, pictures, encoding=encoding).items():
         graph, data = bundle.manifest.graphs[name], bundle.graph_bytes(name)
+        existing = plan_path(folder, Path(graph.file).stem, key_of(graph, used), profile)
+        if not replace and existing.exists():
+            raise ImageError(f"cannot write {existing}: it exists")
         start = perf_counter()
         try:
             plan = build_plan(graph, data, profile, used, timings)
@@ -70,7 +73,7 @@ def build_plan(graph: Graph, data: bytes, profile: Profile, used: Library, timin
     if not parser.parse(data):
         reasons = "; ".join(parser.get_error(number).desc() for number in range(parser.num_errors))
         used.errors()
-        raise UnsupportedError(f"TensorRT cannot parse it: {reasons}")
+        raise UnsupportedError(f"TensorRT cannot parse it: {one_line(reasons)}")
     inputs = [network.get_input(number) for number in range(network.num_inputs)]
     outputs = [network.get_output(number).name for number in range(network.num_outputs)]
     if {tensor.name for tensor in inputs} != set(graph.inputs) or set(outputs) != set(graph.outputs):
@@ -85,7 +88,7 @@ def build_plan(graph: Graph, data: bytes, profile: Profile, used: Library, timin
         config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise UnsupportedError(f"TensorRT cannot build it: {used.errors()}")
+        raise UnsupportedError(f"TensorRT cannot build it: {one_line(used.errors())}")
     if timings is not None:
         write_atomically(timings, bytes(config.get_timing_cache().serialize()))
     return bytes(plan)

@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from ..errors import UnsupportedError
+from ..errors import UnsupportedError, one_line
 
 # The bindings of TensorRT-RTX come as a wheel of their own, whose package has another name.
 _MODULES = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt_rtx", "tensorrt_rtx_bindings": "tensorrt_rtx"}
@@ -85,7 +85,7 @@ def library() -> Library:
             try:
                 return Library(import_module(module), name)
             except (ImportError, OSError) as error:
-                raise UnsupportedError(f"{module} is installed but cannot be loaded: {error}") from error
+                raise UnsupportedError(f"{module} is installed but cannot be loaded: {one_line(error)}") from error
     raise UnsupportedError("TensorRT is not installed: pip install 'nicrt[tensorrt]'")
 
 

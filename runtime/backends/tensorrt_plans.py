@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from ..errors import UnsupportedError
+from ..errors import UnsupportedError, one_line
 from ..profiles import Profile
+from ..whole_files import write_file
 from .proving import cache_folder
 
 PLANS_VARIABLE = "NICRT_PLANS"
@@ -52,25 +52,24 @@ def plans_folder() -> Path:
         raise UnsupportedError(f"there is no home folder to keep plans in: set {PLANS_VARIABLE}") from None
 
 
-def write_plan(folder: Path, stem: str, key: Key, profile: Profile, plan: bytes) -> Path:
-    """Write a plan under a name that its key and profile decide, whole or not at all."""
-    header = Header(key, profile, len(plan), hashlib.sha256(plan).hexdigest())
+def plan_path(folder: Path, stem: str, key: Key, profile: Profile) -> Path:
+    """Where a plan is kept: its key and profile decide the name."""
     name = hashlib.sha256(msgspec.json.encode([key, profile])).hexdigest()[:24]
-    path = folder / f"{stem}-{name}.plan"
+    return folder / f"{stem}-{name}.plan"
+
+
+def write_plan(folder: Path, stem: str, key: Key, profile: Profile, plan: bytes) -> Path:
+    """Write a plan to its `plan_path`, whole or not at all."""
+    header = Header(key, profile, len(plan), hashlib.sha256(plan).hexdigest())
+    path = plan_path(folder, stem, key, profile)
     write_atomically(path, MAGIC + msgspec.json.encode(header) + b"\n" + plan)
     return path
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Whole or not at all, whoever else writes it. Raises UnsupportedError where that cannot be."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            scratch.write_bytes(data)
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        write_file(path, data)
     except OSError as error:
         raise UnsupportedError(f"{path}: cannot write it: {error.strerror or error}") from None
 
@@ -118,7 +117,7 @@ def _header(path: Path) -> Header:
     try:
         return msgspec.json.decode(line, type=Header)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise UnsupportedError(f"{path}: not a plan of this nicrt ({error}); build it again") from None
+        raise UnsupportedError(f"{path}: not a plan of this nicrt ({one_line(error)}); build it again") from None
 
 
 def _read(path: Path, most_bytes: int) -> bytes:

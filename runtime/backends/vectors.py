@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..errors import UnsupportedError
+from ..errors import UnsupportedError, one_line
 from ..onnx_graph import DTYPES, Array, Node
 
 MAX_PLACES = 1 << 22
@@ -120,7 +120,7 @@ def evaluate(node: Node, inputs: list[Array]) -> Array:
         with np.errstate(all="ignore"):
             return np.asarray(operator(node, inputs))
     except (TypeError, ValueError, OverflowError) as error:
-        raise UnsupportedError(f"operator {node.operator}: {error}") from None
+        raise UnsupportedError(f"operator {node.operator}: {one_line(error)}") from None
 
 
 def _check_places(shape: tuple[int, ...]) -> None:

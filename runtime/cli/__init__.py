@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 from nicrt import __version__
 
-from ..errors import NicrtError
+from ..errors import ImageError
+from .files import reason
 from .options import EXIT_USAGE, parser
+from .report import explain, say_error
 
-EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 
@@ -36,8 +37,24 @@ def _dispatch(options: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line; returns the exit code. Whatever fails is one line on standard error. Raises SystemExit
+    where argparse does: after `--help`, and for a call that it refuses.
+    """
     warnings.filterwarnings("ignore", module=r"PIL\.")  # on odd metadata, and on sizes, which have a limit of ours
+    try:
+        code = _run(argv)
+    except SystemExit as ended:
+        raise SystemExit(_flushed(int(ended.code or 0))) from None
+    except BrokenPipeError:  # who reads our output has seen enough
+        _forget_output()
+        return EXIT_BROKEN_PIPE
+    except Exception as error:
+        text, code = explain(error, EXIT_USAGE)
+        say_error(text)
+    return _flushed(code)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     grammar = parser()
     options = grammar.parse_args(argv)
     if options.version:
@@ -46,16 +63,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.command is None:
         grammar.print_help()
         return EXIT_USAGE
+    return _dispatch(options)
+
+
+def _flushed(code: int) -> int:
+    """The exit code, once all that was printed is out."""
     try:
-        return _dispatch(options)
-    except NicrtError as error:
-        print(f"nicrt: {error}", file=sys.stderr)
-        return error.exit_code
-    except ValueError as error:
-        print(f"nicrt: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # who reads our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_output()
         return EXIT_BROKEN_PIPE
+    except OSError as error:
+        _forget_output()
+        if code:  # something was said already
+            return code
+        say_error(f"cannot write standard output: {reason(error)}")
+        return ImageError.exit_code
+    return code
+
+
+def _forget_output() -> None:
+    """Python would try to write the rest again when it ends."""
+    sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for the life of the process

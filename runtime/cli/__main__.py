@@ -1,7 +1,7 @@
-"""`python -m nicrt.runtime.cli`: the `nicrt` command where it is not on the path."""
+"""`python -m nicrt.runtime.cli`: the `nicrt` command, where a checkout's runtime is to be named."""
 
 import sys
 
-from . import main
+from nicrt.__main__ import main
 
 sys.exit(main())

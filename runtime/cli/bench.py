@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from ..errors import ImageError, UnsupportedError
-from .files import write
-from .options import threads_of
+from ..errors import ImageError, UnsupportedError, one_line
+from .files import about, check_outputs, read, write
+from .options import limits_of, threads_of
 
 
 def run(options: argparse.Namespace) -> int:
+    replace = not options.no_clobber
+    check_outputs([options.json, options.plot], [*options.targets, *(options.compare or ())], replace=replace)
     if options.compare:
         _print_comparison(*(_load(path) for path in options.compare))
         return 0
@@ -30,25 +33,26 @@ def run(options: argparse.Namespace) -> int:
         batch=options.batch,
         quality=options.quality,
         lanes=options.lanes,
+        limits=limits_of(options),
     )
     _print_table(result)
     if options.json:
-        write(options.json, (json.dumps(result, indent=2) + "\n").encode())
+        write(options.json, (json.dumps(result, indent=2) + "\n").encode(), replace=replace)
     if options.plot:
-        _plot(result, options.plot)
+        write(options.plot, _plot(result, options.plot), replace=replace)
+        print(f"plot: {options.plot}", file=sys.stderr)
     return 0
 
 
 def _load(path: str) -> dict[str, Any]:
-    try:
-        loaded: dict[str, Any] = json.loads(Path(path).read_text())
-        return loaded if {"machine", "runs", "peers"} <= set(loaded) else _not_ours(path)
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{path}: {error}") from None
-
-
-def _not_ours(path: str) -> dict[str, Any]:
-    raise UnsupportedError(f"{path}: not a result of `nicrt bench --json`")
+    with about(path):
+        try:
+            loaded = json.loads(read(path))
+        except (ValueError, RecursionError) as error:
+            raise UnsupportedError(f"not JSON: {one_line(error)}") from None
+        if not isinstance(loaded, dict) or not {"machine", "runs", "peers"} <= set(loaded):
+            raise UnsupportedError("not a result of `nicrt bench --json`")
+    return loaded
 
 
 def _rows(result: dict[str, Any]) -> list[tuple[str, dict[str, float], float | None]]:
@@ -109,7 +113,8 @@ def _named(result: dict[str, Any]) -> list[tuple[str, dict[str, float], float | 
     return rows
 
 
-def _plot(result: dict[str, Any], path: str) -> None:
+def _plot(result: dict[str, Any], path: str) -> bytes:
+    """Bars of the steps, as an image of the type that the name `path` says."""
     try:
         import matplotlib
     except ImportError:
@@ -131,6 +136,10 @@ def _plot(result: dict[str, Any], path: str) -> None:
     unique = dict(zip(labels, handles, strict=True))
     axes.legend(unique.values(), unique.keys(), fontsize="small")
     figure.tight_layout()
-    figure.savefig(path)
+    buffer = io.BytesIO()
+    try:
+        figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png")
+    except ValueError as error:
+        raise ImageError(f"cannot plot to {path}: {one_line(error)}") from None
     pyplot.close(figure)
-    print(f"plot: {path}", file=sys.stderr)
+    return buffer.getvalue()

@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     folder = Path(options.output) if options.output else plans_folder()
     check = _checker(bundle, folder) if options.check else None
     rows = []
-    for built in build_bundle(bundle, pictures, folder, used, encoding=options.encoder):
+    for built in build_bundle(bundle, pictures, folder, used, encoding=options.encoder, replace=not options.no_clobber):
         row: dict[str, Any] = {
             "graph": built.graph,
             "kind": "exact" if bundle.manifest.graphs[built.graph].exact else "float",

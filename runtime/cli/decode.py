@@ -6,7 +6,8 @@ import argparse
 import warnings
 
 from .codecs import CodecSource
-from .files import STANDARD, Job, Report, jobs_of, read, run_jobs, write
+from .files import STANDARD, check_free, read, write
+from .jobs import Job, jobs_to_do, replaces, run_jobs
 from .options import limits_of, threads_of
 
 EXIT_PARTIAL = 3
@@ -17,8 +18,9 @@ def run(options: argparse.Namespace) -> int:
     from ..fileinfo import info
     from ..pictures import output_format, save_picture
 
-    jobs = jobs_of(options.paths, f".{options.format or 'png'}")
-    report = Report(options.quiet, len(jobs))
+    jobs, report = jobs_to_do(options, f".{options.format or 'png'}", lambda: {".nic"})
+    if not jobs:
+        return 0
     limits = limits_of(options)
     codecs = CodecSource(options.bundle, threads_of(options), options.backend, limits)
     # refused before any work; standard output gets what needs no name
@@ -33,6 +35,8 @@ def run(options: argparse.Namespace) -> int:
     warnings.simplefilter("ignore", PictureIdWarning)  # said below, with the file's name
 
     def work(job: Job) -> int:
+        if options.no_clobber:
+            check_free(job.target)
         data = read(job.source)
         header = info(data, limits=limits)
         codec = codecs.codec_for(data, header.symbol_id)
@@ -44,7 +48,9 @@ def run(options: argparse.Namespace) -> int:
             region=options.region,
             scale=options.scale,
         )
-        write(job.target, save_picture(pixels, formats[job.target], quality=options.output_quality))
+        data = save_picture(pixels, formats[job.target], quality=options.output_quality)
+        write(job.target, data, replace=replaces(options))
+        report.add_pixels(pixels.shape[0] * pixels.shape[1])
         if not codec.same_pixels(header):
             report.note(f"{job.source}: made with another version of bundle {codec.name!r}: pixels may differ slightly")
         if options.stage is None and header.complete_stages < header.stages:

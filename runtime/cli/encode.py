@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .files import STANDARD, Job, Report, jobs_of, read, run_jobs, write
+from ..errors import ImageError
+from .files import STANDARD, about, check_free, read, write
+from .jobs import Job, jobs_to_do, replaces, run_jobs
 from .json_lines import write_json
 from .options import limits_of, threads_of
 
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from ..target import Encoded
 
 DEFAULT_BUNDLE = "shallow"
+SUFFIX = ".nic"
 EXIT_TARGET_MISSED = 11
 
 
@@ -25,8 +30,34 @@ def _weights(path: str, max_pixels: int) -> npt.NDArray[np.float32]:
     """Grey values of a mask, float32 [height, width] in [0, 1]."""
     from ..pictures import load_picture
 
-    weights: npt.NDArray[np.float32] = load_picture(read(path), max_pixels).pixels.mean(axis=2)
+    with about(path):
+        weights: npt.NDArray[np.float32] = load_picture(read(path), max_pixels).pixels.mean(axis=2)
     return weights
+
+
+def _settings_file(path: str) -> bytes:
+    with about(path):
+        return read(path)
+
+
+def _refuse_pictures(jobs: Sequence[Job]) -> None:
+    """A picture is not what a .nic file may replace: whoever asks for that has mistaken the order of names. Raises
+    ValueError for the name of a picture, ImageError for a file that is one.
+    """
+    from ..picture_types import is_picture, picture_suffixes
+
+    for job in jobs:
+        path = Path(job.target)
+        suffix = path.suffix.lower()
+        if job.target == STANDARD or (suffix == SUFFIX and not path.is_file()):
+            continue
+        if suffix != SUFFIX and suffix in picture_suffixes():
+            raise ValueError(f"{path}: this is the name of a picture, not of a {SUFFIX} file; inputs come first")
+        try:
+            if path.is_file() and is_picture(path):
+                raise ImageError(f"{path}: a picture, which a {SUFFIX} file does not replace; name another output")
+        except OSError:
+            pass  # what cannot be read is written or refused by its own rules
 
 
 def _quality_by_region(
@@ -60,13 +91,15 @@ def _facts(encoded: Encoded) -> dict[str, Any]:
 
 def run(options: argparse.Namespace) -> int:
     from ..codec import load
-    from ..pictures import load_picture
+    from ..pictures import READ_SUFFIXES, load_picture
     from ..target import TargetWarning
 
-    jobs = jobs_of(options.paths, ".nic")
+    jobs, report = jobs_to_do(options, SUFFIX, lambda: READ_SUFFIXES)
     if options.json and any(job.target == STANDARD for job in jobs):
         raise ValueError("--json and the file cannot both go to standard output; name the output file")
-    report = Report(options.quiet, len(jobs))
+    _refuse_pictures(jobs)
+    if not jobs:
+        return 0
     codec = load(
         options.bundle or DEFAULT_BUNDLE,
         threads=threads_of(options),
@@ -74,13 +107,15 @@ def run(options: argparse.Namespace) -> int:
         limits=limits_of(options),
     )
 
-    like = read(options.like) if options.like else None
+    like = _settings_file(options.like) if options.like else None
 
     roi = None if options.roi is None else _weights(options.roi, options.max_pixels)
 
     warnings.simplefilter("ignore", TargetWarning)  # said below, with the file's name
 
     def work(job: Job) -> int:
+        if options.no_clobber:
+            check_free(job.target)
         told: list[Encoded] = []
         picture = load_picture(read(job.source), options.max_pixels)
         data = codec.encode(
@@ -98,9 +133,10 @@ def run(options: argparse.Namespace) -> int:
             ms_ssim_weight=options.ms_ssim_weight,
             report=told.append,
         )
-        write(job.target, data)
+        write(job.target, data, replace=replaces(options))
         (encoded,) = told
         height, width = picture.pixels.shape[:2]
+        report.add_pixels(width * height)
         report.note(f"{job.source}: {width} x {height}, {_figures(encoded)}")
         if roi is not None:
             report.note(f"{job.source}: {_quality_by_region(codec.decode(data), picture.pixels, roi)}")

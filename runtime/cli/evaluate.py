@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .files import STANDARD, Report, read, write
+from .files import STANDARD, about, check_outputs, named, read, write
 from .options import limits_of, threads_of
+from .report import Report
 
 if TYPE_CHECKING:
     from ..evaluate import Coder, Pixels
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace) -> int:
     if options.compare:
+        check_outputs([options.plot, options.output], options.compare, replace=not options.no_clobber)
         return _compare(options)
     if not options.paths:
         raise ValueError("a bundle (or jpeg, webp, avif) and pictures are needed, or --compare")
@@ -27,7 +29,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     from ..evaluate import Measurement, measure, plot, results
 
     name, *sources = options.paths
-    pictures = _pictures(sources, options.max_pixels, Report(options.quiet, 1).note)
+    files = _files(sources)
+    check_outputs([options.plot, options.output], files, replace=not options.no_clobber)
+    pictures = _pictures(files, options.max_pixels, Report(options.quiet, 1).note)
     coder = _coder(name, options)
     qualities = options.qualities or coder.qualities
     report = Report(options.quiet, len(pictures) * len(qualities))
@@ -40,10 +44,11 @@ def _evaluate(options: argparse.Namespace) -> int:
         report.finished()
 
     found = results(coder, measure(coder, pictures, qualities, seen))
+    replace = not options.no_clobber
     if options.plot:
-        write(options.plot, plot([found], options.plot))
+        write(options.plot, plot([found], options.plot), replace=replace)
     if options.output:
-        write(options.output, _text(found))
+        write(options.output, _text(found), replace=replace)
     if options.output != STANDARD:
         _print_table(found)
     return 0
@@ -63,9 +68,9 @@ def _print_table(found: dict[str, Any]) -> None:
         print("  ".join(f"{value:>13.4f}" for value in row))
 
 
-def _pictures(sources: Sequence[str], max_pixels: int, note: Callable[[str], None]) -> dict[str, Pixels]:
-    """Name → pixels of the files, and of all pictures in the folders, that are named; notes what they lose."""
-    from ..pictures import READ_SUFFIXES, load_picture, rounded
+def _files(sources: Sequence[str]) -> list[str]:
+    """The files, and all pictures in the folders, that are named. Raises ValueError when there are none."""
+    from ..pictures import READ_SUFFIXES
 
     files: list[str] = []
     for source in sources:
@@ -75,10 +80,18 @@ def _pictures(sources: Sequence[str], max_pixels: int, note: Callable[[str], Non
             files.append(source)
     if not files:
         raise ValueError("no pictures to evaluate on")
+    return files
+
+
+def _pictures(files: Sequence[str], max_pixels: int, note: Callable[[str], None]) -> dict[str, Pixels]:
+    """Name → pixels of each file; notes what they lose."""
+    from ..pictures import load_picture, rounded
+
     stems = [Path(file).stem for file in files]
     pictures: dict[str, Pixels] = {}
     for stem, file in zip(stems, files, strict=True):
-        picture = load_picture(read(file), max_pixels)
+        with about(named(file, "standard input")):
+            picture = load_picture(read(file), max_pixels)
         for what in picture.dropped:
             note(f"{file}: not measured: {what}")
         pictures[stem if stems.count(stem) == 1 else file] = rounded(picture.pixels)
@@ -112,10 +125,12 @@ def _compare(options: argparse.Namespace) -> int:
         if not check_same_pictures(anchor, other):
             report.note(f"{other['name']} against {anchor['name']}: not both list their pictures: are they the same?")
     deltas = {other["name"]: compare(anchor, other) for other in others}
+    replace = not options.no_clobber
     if options.plot:
-        write(options.plot, plot([anchor, *others], options.plot))
+        write(options.plot, plot([anchor, *others], options.plot), replace=replace)
     if options.output:
-        write(options.output, json.dumps({"anchor": anchor["name"], "deltas": deltas}, indent=2).encode() + b"\n")
+        text = json.dumps({"anchor": anchor["name"], "deltas": deltas}, indent=2)
+        write(options.output, text.encode() + b"\n", replace=replace)
     if options.output != STANDARD:
         for name, values in deltas.items():
             facts = [f"BD-rate {values['bd_rate_psnr']:+.1f}%", f"BD-PSNR {values['bd_psnr']:+.2f} dB"]

@@ -5,14 +5,21 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..errors import UnsupportedError
+from ..errors import ImageError, UnsupportedError, one_line
+from .files import regular_file
 
 
 def run(options: argparse.Namespace) -> int:
+    for path in filter(None, (options.checkpoint, options.base, *options.calibrate)):
+        regular_file(path)
+    if options.no_clobber and Path(options.output).exists():
+        raise ImageError(f"cannot write {options.output}: it exists")
     try:
+        from nicrt.export.bundle import check_output
         from nicrt.export.cli import export_family
     except ImportError as error:
-        raise UnsupportedError(f"exporting needs PyTorch: pip install 'nicrt[export]' ({error})") from None
+        raise UnsupportedError(f"exporting needs PyTorch: pip install 'nicrt[export]' ({one_line(error)})") from None
+    check_output(Path(options.output))  # before the work, which may take minutes
     export_family(
         options.family,
         Path(options.checkpoint),

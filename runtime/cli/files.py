@@ -1,132 +1,120 @@
-"""Where inputs come from and outputs go: files, folders, standard streams; atomic writes; many files at a time."""
+"""Where bytes come from and go: files and standard streams."""
 
 from __future__ import annotations
 
+import errno
 import os
+import select
+import stat
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import ImageError, NicrtError
+from ..whole_files import write_file
 
 STANDARD = "-"
-EXIT_FAILED = 1
-
-
-@dataclass(frozen=True)
-class Job:
-    """One input and its output, each a path or `-`."""
-
-    source: str
-    target: str
-
-
-def jobs_of(paths: Sequence[str], suffix: str) -> list[Job]:
-    """`IN OUT` or `IN... FOLDER`; in a folder an output has its input's name with `suffix`. Raises ValueError."""
-    if len(paths) < 2:
-        raise ValueError("an input and an output are needed")
-    *sources, target = paths
-    folder = Path(target).is_dir() or target.endswith(("/", os.sep))
-    if len(sources) > 1 and not folder and (target == STANDARD or Path(target).suffix):
-        raise ValueError(f"several inputs need a folder as output, and {target} is none")
-    if len(sources) == 1 and not folder:
-        return [Job(sources[0], target)]
-    if STANDARD in sources:
-        raise ValueError("standard input has no name for a file in a folder; name the output file")
-    jobs = [Job(source, str(Path(target) / (Path(source).stem + suffix))) for source in sources]
-    if len({job.target for job in jobs}) < len(jobs):
-        raise ValueError("two inputs would be written to one output; their names differ in folder or type alone")
-    return jobs
 
 
 def read(source: str) -> bytes:
-    """All bytes of a file or of standard input. Raises ImageError."""
+    """All bytes of a file, a pipe or standard input. Raises ImageError."""
     try:
-        return sys.stdin.buffer.read() if source == STANDARD else Path(source).read_bytes()
+        return _read_standard_input() if source == STANDARD else Path(source).read_bytes()
     except OSError as error:
-        raise ImageError(f"cannot read it: {error.strerror or error}") from None
+        raise ImageError(f"cannot read it: {reason(error)}") from None
 
 
-def write(target: str, data: bytes) -> None:
-    """Write a file whole or not at all; `-` is standard output. Raises ImageError."""
+def write(target: str, data: bytes, *, replace: bool = True) -> None:
+    """Write a file whole or not at all; `-` is standard output. Raises ImageError, and BrokenPipeError when whoever
+    reads standard output has gone.
+    """
     try:
-        if target == STANDARD:
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what was printed comes first, also where target is /dev/stdout
+        if target != STANDARD:
+            write_file(target, data, replace=replace)
+        elif sys.stdout is None:
+            raise OSError("it is closed")
+        else:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
-        else:
-            _write_atomically(Path(target), data)
-    except OSError as error:
-        raise ImageError(f"cannot write {target}: {error.strerror or error}") from None
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    if path.exists() and not path.is_file():  # a device or a pipe: nothing to replace
-        path.write_bytes(data)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)  # mkstemp's 0600 is for secrets
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
+    except BrokenPipeError:
         raise
+    except OSError as error:
+        raise ImageError(f"cannot write {named(target, 'standard output')}: {reason(error)}") from None
 
 
-class Report:
-    """Messages on standard error: errors always, the rest unless quiet."""
-
-    def __init__(self, quiet: bool, total: int) -> None:
-        self._quiet = quiet
-        self._progress = total > 1 and not quiet and sys.stderr.isatty()
-        self._total = total
-        self._done = 0
-
-    def note(self, text: str) -> None:
-        if not self._quiet:
-            self._line(text)
-
-    def error(self, text: str) -> None:
-        self._line(f"nicrt: {text}")
-
-    def finished(self) -> None:
-        self._done += 1
-        if self._progress:
-            end = "\n" if self._done == self._total else ""
-            print(f"\r\x1b[K{self._done}/{self._total} files", end=end, file=sys.stderr, flush=True)
-
-    def _line(self, text: str) -> None:
-        clear = "\r\x1b[K" if self._progress else ""
-        print(clear + text, file=sys.stderr, flush=True)
+def check_free(target: str) -> None:
+    """For `--no-clobber`, before any work. Raises ImageError for a target that is a file."""
+    if target != STANDARD and Path(target).is_file():
+        raise ImageError(f"cannot write {target}: it exists")
 
 
-def run_jobs(jobs: Sequence[Job], work: Callable[[Job], int], workers: int, report: Report) -> int:
-    """Run `work` on every job; a failure is one line and does not stop the others. Returns the first exit code that is
-    not 0.
+def check_outputs(outputs: Sequence[str | None], inputs: Sequence[str], *, replace: bool) -> None:
+    """Before any work of a command that writes besides what it is for. Raises ValueError for an output that is an input
+    or another output, and as `check_free` unless `replace`.
     """
+    taken = {identity(path, 0): path for path in inputs} | {os.path.realpath(path): path for path in inputs}
+    for output in filter(None, outputs):
+        keys = [os.path.realpath(output), identity(output, 1)]
+        if any(key is not None and key in taken for key in keys) and output != STANDARD:
+            raise ValueError(f"{output} is an input or another output: it stays as it is")
+        taken |= {key: output for key in keys}
+        if not replace:
+            check_free(output)
 
-    def guarded(job: Job) -> int:
-        try:
-            return work(job)
-        except NicrtError as error:
-            report.error(f"{job.source}: {error}")
-            return error.exit_code
-        except ValueError as error:
-            report.error(f"{job.source}: {error}")
-            return EXIT_FAILED
 
-    codes = []
-    with ThreadPoolExecutor(workers) as pool:
-        for code in pool.map(guarded, jobs):
-            codes.append(code)
-            report.finished()
-    return next((code for code in codes if code), 0)
+def identity(path: str, standard: int) -> tuple[int, int] | None:
+    """Device and number of a regular file, whatever name it goes by; `standard`: descriptor that `-` stands for."""
+    try:
+        status = os.stat(standard if path == STANDARD else path)  # noqa: PTH116 - of a descriptor too
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
+
+
+def regular_file(path: str) -> None:
+    """Raises ImageError for what cannot be read as a file: to open a pipe would wait for a writer."""
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError as error:
+        raise ImageError(f"{path}: cannot read it: {reason(error)}") from None
+    if not stat.S_ISREG(mode):
+        raise ImageError(f"{path}: {'a folder' if stat.S_ISDIR(mode) else 'a pipe or device'}, but a file is needed")
+
+
+@contextmanager
+def about(name: str) -> Iterator[None]:
+    """Errors get the name of the file that they are about."""
+    try:
+        yield
+    except NicrtError as error:
+        raise type(error)(f"{name}: {error}") from error
+
+
+def named(path: str, standard: str) -> str:
+    """A path as messages call it."""
+    return standard if path == STANDARD else path
+
+
+def reason(error: OSError) -> str:
+    """What the system says, without the number and the path."""
+    if error.errno == errno.EBADF:
+        return "it is closed"
+    return error.strerror or str(error) or type(error).__name__
+
+
+def _read_standard_input() -> bytes:
+    if sys.stdin is None:
+        raise OSError("it is closed")
+    stream = sys.stdin.buffer
+    parts = []
+    while True:
+        part = stream.read(1 << 20)
+        if part is None:  # whoever gave us the pipe made it non-blocking
+            select.select([stream], [], [])
+        elif part:
+            parts.append(part)
+        else:
+            return b"".join(parts)

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedError
 from .codecs import CodecSource
-from .files import STANDARD, Job, Report, read, run_jobs
+from .files import STANDARD, read
+from .jobs import Job, run_jobs
 from .json_lines import facts_or_error
 from .options import limits_of, threads_of
+from .report import Report, printable, say_error
 
 if TYPE_CHECKING:
     from ..limits import Limits
@@ -107,15 +109,10 @@ def _print_facts(facts: dict[str, Any], indent: str = "") -> None:
     width = max(map(len, facts), default=0)
     for key, value in facts.items():
         if isinstance(value, dict):
-            print(f"{indent}{_printable(key)}:")
+            print(printable(f"{indent}{key}:"))
             _print_facts(value, indent + "  ")
         else:
-            print(f"{indent}{_printable(key):<{width}}  {_printable(value)}")
-
-
-def _printable(value: object) -> str:
-    """One line that leaves the terminal as it is: what a manifest or a name holds may be anything."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
+            print(printable(f"{indent}{key:<{width}}  {value}"))
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -132,6 +129,7 @@ def _verify(options: argparse.Namespace) -> int:
 
     def work(job: Job) -> int:
         facts = facts_or_error(job.source, lambda: checked(job.source), as_json=options.json)
+        report.add_pixels(facts["width"] * facts["height"])
         report.note("{file}: ok, {width} x {height}, {segments} segments".format(**facts))
         return 0
 
@@ -143,7 +141,8 @@ def _bundles(options: argparse.Namespace) -> int:
 
     for found in installed():
         if found.manifest is None:
-            print(f"nicrt: left out: {_printable(found.problem)}", file=sys.stderr)
+            say_error(f"left out: {found.problem}")
         else:
-            print("\t".join(map(_printable, (found.manifest.name, found.manifest.summary, found.folder))))
+            columns = found.manifest.name, found.manifest.summary, str(found.folder)
+            print("\t".join(map(printable, columns)))
     return 0

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ..limits import DEFAULT_LIMITS, MAX_WORKERS, Limits, cpu_count
+from .report import say_error
 
 EPILOG = """\
-exit codes: 0 done, 1 another failure, 2 wrong usage, 3 partial picture written (--partial), 4 truncated, 5 corrupt,
-6 unsupported, 7 over a limit, 8 wrong or missing bundle, 9 picture or file not readable or writable, 10 internal error,
-11 encoded, but no quality meets --bpp or --psnr: the nearest file is written.
+exit codes: 0 done, 1 an option that does not fit this input, 2 wrong usage, 3 partial picture written (--partial),
+4 truncated, 5 corrupt, 6 unsupported, 7 over a limit or out of memory, 8 wrong or missing bundle, 9 a picture or file
+that cannot be read, or an output that cannot or may not be written, 10 internal error (NICRT_TRACEBACK=1 shows where),
+11 encoded, but no quality meets --bpp or --psnr: the nearest file is written, 130 interrupted (143 by SIGTERM),
+141 whoever reads standard output has gone.
 With several inputs the first failure decides. `-` stands for standard input or output.
 """
 
@@ -24,7 +27,11 @@ class _Parser(argparse.ArgumentParser):
     """Answers a wrong call in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_USAGE, f"nicrt: {message} (see {self.prog} --help)\n")
+        say_error(f"{message} (see {self.prog} --help)")
+        raise SystemExit(EXIT_USAGE)
+
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file)  # argparse swallows a full disk
 
 
 def limits_of(options: argparse.Namespace) -> Limits:
@@ -96,9 +103,11 @@ def _add_encode(commands: Commands) -> None:
         "encode",
         help="pictures → .nic files",
         description="Encode pictures (PNG, JPEG, WebP, AVIF, TIFF, BMP, GIF, JPEG 2000, TGA, QOI, PPM, PFM) as sRGB: "
-        "nicrt encode IN OUT.nic, or IN... FOLDER. White is the largest value of integers and 1.0 of floats.",
+        "nicrt encode IN OUT.nic, or IN... FOLDER. White is the largest value of integers and 1.0 of floats. A folder "
+        "as input stands for the pictures in its tree, which FOLDER gets too. Pictures are never replaced.",
     )
     encode.add_argument("paths", nargs="+", metavar="IN... OUT")
+    _add_outputs(encode)
     encode.add_argument("-q", "--quality", type=_number(0, 100, float), default=50.0, help="0..100 (default: 50)")
     _add_program(encode)
     target = encode.add_mutually_exclusive_group()
@@ -159,6 +168,7 @@ def _add_evaluate(commands: Commands) -> None:
     evaluate.add_argument("--plot", metavar="FILE.png", help="rate-distortion curves")
     evaluate.add_argument("--name", help="of the results (default: the bundle's)")
     evaluate.add_argument("--compare", nargs="+", metavar="FILE.json", help="Bjontegaard deltas against the first file")
+    _add_no_clobber(evaluate)
     _add_program(evaluate)
     evaluate.add_argument("--backend", default="auto", help="who runs the graphs (default: auto)")
     evaluate.add_argument("--threads", type=_number(1, MAX_WORKERS, int), help="default: all processors")
@@ -171,9 +181,11 @@ def _add_decode(commands: Commands) -> None:
     decode = commands.add_parser(
         "decode",
         help=".nic files → pictures",
-        description="Decode to the type that OUT's name says: nicrt decode IN.nic OUT.png, or IN.nic... FOLDER",
+        description="Decode to the type that OUT's name says: nicrt decode IN.nic OUT.png, or IN.nic... FOLDER. A "
+        "folder as input stands for the .nic files in its tree, which FOLDER gets too.",
     )
     decode.add_argument("paths", nargs="+", metavar="IN.nic... OUT")
+    _add_outputs(decode)
     decode.add_argument("--format", help="type of the pictures in a folder (default: png) or on standard output (ppm)")
     decode.add_argument(
         "--partial", action="store_true", help="of a truncated file, write the stages that are there (exit code 3)"
@@ -236,6 +248,8 @@ def _add_bench(commands: Commands) -> None:
     bench.add_argument("--json", metavar="FILE", help="write all figures")
     bench.add_argument("--plot", metavar="FILE.png", help="bars of the steps")
     bench.add_argument("--compare", nargs=2, metavar=("A.json", "B.json"), help="two results side by side")
+    _add_no_clobber(bench)
+    _add_limits(bench)
     bench.set_defaults(jobs=1)
 
 
@@ -244,6 +258,7 @@ def _add_export(commands: Commands) -> None:
     export.add_argument("family", metavar="FAMILY")
     export.add_argument("--checkpoint", required=True, metavar="FILE")
     export.add_argument("-o", "--output", required=True, metavar="FOLDER")
+    _add_no_clobber(export)
     export.add_argument("--base", metavar="FILE", help="checkpoint of the codec that the family is built on")
     export.add_argument("--arch", metavar="NAME", help="architecture of an imported checkpoint")
     export.add_argument(
@@ -268,6 +283,7 @@ def _add_build(commands: Commands) -> None:
     build.add_argument("bundle", metavar="BUNDLE")
     build.add_argument("--backend", choices=("tensorrt",), default="tensorrt", help="what to build for")
     build.add_argument("-o", "--output", metavar="FOLDER", help="where to write plans (default: where decoding looks)")
+    _add_no_clobber(build)
     for name, text in (("min", "smallest"), ("opt", "usual"), ("max", "largest")):
         build.add_argument(f"--{name}-shapes", type=_size, metavar="WxH", help=f"{text} picture")
     build.add_argument("--batch", type=_number(1, 1024, int), default=1, help="pictures at a time (default: 1)")
@@ -283,6 +299,17 @@ def _add_lanes(command: argparse.ArgumentParser) -> None:
         default="compact",
         help="fewest bytes (default) .. most parallel to decode",
     )
+
+
+def _add_no_clobber(command: argparse._ActionsContainer) -> None:
+    command.add_argument("--no-clobber", action="store_true", help="refuse outputs that exist (exit code 9)")
+
+
+def _add_outputs(command: argparse.ArgumentParser) -> None:
+    """What to do with outputs that exist."""
+    existing = command.add_mutually_exclusive_group()
+    _add_no_clobber(existing)
+    existing.add_argument("--skip-existing", action="store_true", help="leave out inputs whose outputs exist")
 
 
 def _add_work(command: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..backends import Backend, GraphSet
 from ..backends.onnxruntime_cpu import OnnxRuntimeCpu
 from ..codec import Codec, load, refuse_fallbacks
-from ..errors import LimitError, UnsupportedError
+from ..errors import LimitError, UnsupportedError, one_line
 from ..fileinfo import Buffer
 from ..interpreter import Trace
 from ..limits import DEFAULT_LIMITS, Limits
@@ -322,4 +322,4 @@ def _memory_as_limit() -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise LimitError(f"not enough memory on the device for this: {error}") from None
+        raise LimitError(f"not enough memory on the device for this: {one_line(error)}") from None

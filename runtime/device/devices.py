@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from ..errors import UnsupportedError
+from ..errors import UnsupportedError, one_line
 
 HOST, CUDA = "host", "cuda"
 
@@ -42,8 +42,8 @@ def open_device(name: str) -> Device:
         module = import_module(f"nicrt._device_{kind}")
     except ImportError as error:
         raise UnsupportedError(
-            f"this build of nicrt cannot decode on {kind!r} ({error}); install it again where the CUDA toolkit's nvcc "
-            "is on the PATH"
+            f"this build of nicrt cannot decode on {kind!r} ({one_line(error)}); install it again where the "
+            "CUDA toolkit's nvcc is on the PATH"
         ) from None
     count = module.device_count()
     if count == 0:

@@ -15,8 +15,9 @@ import numpy as np
 
 from ..backends.base import Executable
 from ..backends.onnxruntime_cpu import OnnxRuntimeCpu, Session, failure
-from ..errors import UnsupportedError
+from ..errors import UnsupportedError, one_line
 from ..manifest import Graph
+from ..whole_files import scratch_folder
 from .devices import CUDA, Device
 
 if TYPE_CHECKING:
@@ -138,8 +139,8 @@ class OnnxRuntimeDevice(OnnxRuntimeCpu):
             return self._bound(super().load(graph, data), alone=True, capturable=False)
         if self._cudnn is None:  # ONNX Runtime starts without it, and fails when a convolution runs
             raise UnsupportedError("there is no cuDNN 9: pip install nvidia-cudnn-cu13 (-cu12 for CUDA 12)")
-        with tempfile.TemporaryDirectory() as folder, CAPTURING:
-            optimised = Path(folder) / "optimised.onnx"
+        with scratch_folder(Path(tempfile.gettempdir())) as folder, CAPTURING:
+            optimised = folder / "optimised.onnx"
             self._options.optimized_model_filepath = str(optimised)
             session = super().load(graph, data)
             if CUDA_PROVIDER not in session.providers():
