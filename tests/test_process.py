@@ -167,7 +167,7 @@ def test_an_unexpected_failure_is_one_line(
         raise KeyError("\x1b[31mred\x1b[0m\n<object at 0x7f00deadbeef>")
 
     monkeypatch.setattr("nicrt.runtime.codec.Codec.decode", broken)
-    monkeypatch.setattr("nicrt.runtime.bundle.available", broken)
+    monkeypatch.setattr("nicrt.runtime.bundle.installed", broken)
     code = nicrt.InternalError.exit_code
     for arguments in (["decode", str(NIC), str(tmp_path / "a.png"), "-b", "shallow"], ["bundles"]):
         monkeypatch.delenv(report.TRACEBACK_VARIABLE, raising=False)

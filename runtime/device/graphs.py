@@ -15,7 +15,7 @@ import numpy as np
 
 from ..backends.base import Executable
 from ..backends.onnxruntime_cpu import OnnxRuntimeCpu, Session, failure
-from ..errors import UnsupportedError, one_line
+from ..errors import UnsupportedError
 from ..manifest import Graph
 from ..whole_files import scratch_folder
 from .devices import CUDA, Device

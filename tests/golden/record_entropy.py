@@ -2,7 +2,7 @@
 
 Tables and indices come out of graphs, which need a bundle and a backend. With this record cpp_ext/tests/golden_test.cpp
 decodes the same streams on machines that have neither Python nor a backend, and compares every symbol. All integers are
-little-endian; the record is a u32 count of files, then for each: its path and its bytes (u32 size each), the status code
+little-endian; the record is a u32 count of files, then for each: its path and bytes (u32 size each), the status code
 that the container must answer with (u8), and a u32 count of streams in the order of the file's directory, each with
 
 - its tables: u32 count, then for each i16 low, u8 shift, u32 size, u16 frequencies;
