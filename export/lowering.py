@@ -102,7 +102,7 @@ def draw(model: Hyperprior, z_limit: int) -> list[Sample]:
     for block in (1, _BLOCK):
         z = draw_integers(model.prior, model.channels, _FIELD // block, z_limit, generator)
         fields.append(z.repeat_interleave(block, 2).repeat_interleave(block, 3))
-    fields += [model.analyse(picture)[1].clamp(-z_limit, z_limit) for picture in _made_pictures(generator)]
+    fields += [model.analyse(picture)[1].clamp(-z_limit, z_limit) for picture in made_pictures(generator)]
     samples = []
     for z in fields:
         mean, scale = model.gaussians(torch.round(z))
@@ -111,7 +111,7 @@ def draw(model: Hyperprior, z_limit: int) -> list[Sample]:
     return samples
 
 
-def _made_pictures(generator: np.random.Generator) -> list[Tensor]:
+def made_pictures(generator: np.random.Generator) -> list[Tensor]:
     """Pictures float32 [1, 3, _SIDE, _SIDE] in [0, 1]: flat ones in the corners of the RGB cube, then blocks of random
     colours from the corners and from everywhere."""
     corners = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1]), axis=-1).reshape(8, 3, 1, 1)
