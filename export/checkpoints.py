@@ -52,7 +52,7 @@ def weights_under(data: bytes, first: str, check: Callable[[Tensors], None], key
 def _only(found: Mapping[str, Tensors], check: Callable[[Tensors], None]) -> Tensors:
     fits: dict[str, Tensors] = {}
     refusals: list[UnsupportedError] = []
-    for label, tensors in found.items():
+    for label, tensors in sorted(found.items(), key=lambda item: -len(item[1])):  # of two that agree, the one with more
         try:
             check(tensors)
         except UnsupportedError as error:
@@ -71,7 +71,8 @@ def _only(found: Mapping[str, Tensors], check: Callable[[Tensors], None]) -> Ten
 
 
 def _same(one: Tensors, other: Tensors) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    """Whether two sets that fit agree in what both have; one may lack buffers."""
+    return all(torch.equal(one[name], other[name]) for name in one.keys() & other.keys())
 
 
 def _sets(groups: list[tuple[str, Tensors]], first: str) -> Iterator[tuple[str, Tensors]]:

@@ -107,6 +107,9 @@ def check_architecture(arch: str, weights: Mapping[str, Tensor]) -> None:
         )
     if not any(_BOTTLENECK.match(name) for name in weights):
         raise UnsupportedError("the checkpoint lacks its factorised prior (entropy_bottleneck.matrices.0 and others)")
+    quantiles, matrix = (weights.get(f"entropy_bottleneck.{name}") for name in ("quantiles", "matrices.0"))
+    if quantiles is not None and matrix is not None and quantiles.shape != (len(matrix), 1, 3):
+        raise UnsupportedError(f"tensor 'entropy_bottleneck.quantiles' of the checkpoint is not {len(matrix)} x 1 x 3")
     last = weights.get("h_s.4.weight")
     found = FACTORIZED
     if last is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -52,10 +53,20 @@ class Photos:
 
 
 def _least_side(file: Path) -> int:
-    with Image.open(file) as picture:
+    with _opened(file) as picture:
         return min(picture.size)
 
 
 def _pixels(file: Path) -> npt.NDArray[np.uint8]:
-    with Image.open(file) as picture:
+    with _opened(file) as picture:
         return np.asarray(picture.convert("RGB"))
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
+    """Raises ValueError with the name of a file that is no picture, or a damaged one."""
+    try:
+        with Image.open(file) as picture:
+            yield picture
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{file}: not a picture that can be read") from error

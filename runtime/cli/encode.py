@@ -40,6 +40,7 @@ def _quality_by_region(
 def run(options: argparse.Namespace) -> int:
     from ..codec import load
     from ..pictures import load_picture
+    from ..saturation import saturations
 
     jobs = jobs_of(options.paths, ".nic")
     report = Report(options.quiet, len(jobs))
@@ -56,26 +57,29 @@ def run(options: argparse.Namespace) -> int:
 
     def work(job: Job) -> int:
         picture = load_picture(read(job.source), options.max_pixels)
-        data = codec.encode(
-            picture.pixels,
-            quality=options.quality,
-            effort=options.effort,
-            lanes=options.lanes,
-            variant=options.variant,
-            scales=options.scales,
-            parameters=dict(options.parameter),
-            like=like,
-            target_bpp=options.bpp,
-            target_psnr=options.psnr,
-            roi=roi,
-            ms_ssim_weight=options.ms_ssim_weight,
-        )
+        with saturations() as clipped:
+            data = codec.encode(
+                picture.pixels,
+                quality=options.quality,
+                effort=options.effort,
+                lanes=options.lanes,
+                variant=options.variant,
+                scales=options.scales,
+                parameters=dict(options.parameter),
+                like=like,
+                target_bpp=options.bpp,
+                target_psnr=options.psnr,
+                roi=roi,
+                ms_ssim_weight=options.ms_ssim_weight,
+            )
         write(job.target, data)
         height, width = picture.pixels.shape[:2]
         bpp = 8 * len(data) / (width * height)
         report.note(f"{job.source}: {width} x {height}, {len(data)} bytes, {bpp:.3f} bpp")
         if roi is not None:
             report.note(f"{job.source}: {_quality_by_region(codec.decode(data), picture.pixels, roi)}")
+        for stream in clipped:
+            report.note(f"{job.source}: {stream}")
         for what in picture.dropped:
             report.note(f"{job.source}: not kept: {what}")
         return 0

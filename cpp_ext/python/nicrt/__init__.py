@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .runtime.fileinfo import FileInfo as FileInfo
     from .runtime.fileinfo import info as info
     from .runtime.limits import Limits as Limits
+    from .runtime.saturation import SaturationWarning as SaturationWarning
 
 _HOME = {
     "backend_names": "backends",
@@ -53,11 +54,12 @@ _HOME = {
     "UnsupportedError": "errors",
     "WrongBundleError": "errors",
     "Limits": "limits",
+    "SaturationWarning": "saturation",
 }
 
 __all__ = [  # noqa: RUF022 - the order in which a reader needs them
     "load", "load_for", "decode", "info", "Codec", "FileInfo", "Limits", "backend_names", "PictureIdWarning",
-    "DeviceDecoder", "DevicePicture",
+    "SaturationWarning", "DeviceDecoder", "DevicePicture",
     "NicrtError", "TruncatedError", "CorruptError", "UnsupportedError", "LimitError", "WrongBundleError", "ImageError",
     "InternalError",
 ]  # fmt: skip
