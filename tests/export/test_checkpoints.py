@@ -153,9 +153,7 @@ def test_safetensors_are_read_for_importers_too() -> None:
 
 def test_several_sets_that_fit_are_named_and_one_can_be_chosen() -> None:
     data = _saved({"state_dict": _prefixed("model."), "ema": _weights(1), "lr": 0.1})
-    with pytest.raises(
-        UnsupportedError, match=r"several sets .*: ema, state_dict\.model; choose one with --weights-key"
-    ):
+    with pytest.raises(UnsupportedError, match=r"several sets .*: ema, state_dict\.model; choose .* --weights-key"):
         _found(data)
     assert torch.equal(_found(data, "ema")["g_a.0.bias"], _weights(1)["g_a.0.bias"])
     assert torch.equal(_found(data, "state_dict")["g_a.0.bias"], _weights()["g_a.0.bias"])
@@ -231,10 +229,10 @@ def test_own_families_refuse_in_one_line(tmp_path: Path, capsys: pytest.CaptureF
         ({**state, "g_s.2.bias": nan.double().fill_(1e300)}, "'g_s.2.bias' .* 4 of its 4 values are not finite"),
         (lacking, "no tensor 'h_s.0.weight'"),
         ({**lacking, "h_s.0.weight": state["h_s.0.weight"]}, "the checkpoint lacks h_a.2.weight"),
-        ({**state, "more": nan}, "does not know: more"),
+        ({**state, "more": torch.ones(1)}, "does not know: more"),
         (
             {**state, "g_a.0.weight": state["g_a.0.weight"][:, :1].clone()},
-            "'g_a.0.weight' .* is 4 x 1 x 5 x 5, and 4 x",
+            "'g_a.0.weight' .* is 4 x 1 x 5 x 5, and 4",
         ),
         ({**state, "h_s.0.weight": torch.zeros(())}, "other shapes"),
     ):

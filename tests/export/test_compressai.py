@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,81 +16,28 @@ pytest.importorskip("onnxscript")
 from torch import Tensor, nn  # noqa: E402
 
 import nicrt  # noqa: E402
+from compressai_models import HARBOUR, PEDESTAL, random_model, saved, state_dict_of  # noqa: E402
 from nicrt.export import compressai  # noqa: E402
 from nicrt.export.cli import export_family  # noqa: E402
-from nicrt.export.comparison import compared  # noqa: E402
 from nicrt.export.factorized import merge, shifts, tables  # noqa: E402
 from nicrt.export.models.entropy import FactorizedPrior, gaussian_bits  # noqa: E402
-from nicrt.export.models.gdn import GDN  # noqa: E402
-from nicrt.export.models.mean_scale import Factorized, Hyperprior, MeanScale, ScaleOnly  # noqa: E402
+from nicrt.export.models.mean_scale import Hyperprior, MeanScale  # noqa: E402
 from nicrt.export.tables import build, gaussian  # noqa: E402
 from nicrt.runtime.bundle import Bundle  # noqa: E402
-from nicrt.runtime.cli import main as cli  # noqa: E402
 from nicrt.runtime.errors import UnsupportedError  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
-HARBOUR = ROOT / "tests" / "pictures" / "harbour.png"
-PEDESTAL = 2.0**-36
-MODELS = dict(zip(compressai.ARCHITECTURES, (Factorized, ScaleOnly, MeanScale), strict=True))
 CHECKPOINTS_FIGURES = {
     0: (33.93, 0.368),
     2: (31.94, 0.547),
 }  # of `photographs`: dB, bpp, as the weights' README has them
 
 
-def _random(arch: str) -> Factorized | Hyperprior:
-    """A model of 6 channels and 9 latents with symbols and scales that are not all 0."""
-    torch.manual_seed(4)
-    model = MODELS[arch](6, 9, filters=(3, 3, 3, 3))
-    for name, parameter in model.named_parameters():
-        if name.startswith("prior."):
-            nn.init.normal_(parameter, 0, 0.4)
-    with torch.no_grad():
-        model.g_a[6].weight *= 40
-        model.g_s[0].weight *= 0.1
-        if isinstance(model, Hyperprior):
-            model.h_a[4].weight *= 4
-            model.h_s[4].bias[:9] += 1.5
-        for module in model.modules():
-            if isinstance(module, GDN):
-                module.gamma += 0.01 * torch.rand_like(module.gamma)
-    return model.eval().requires_grad_(False)
-
-
-def _state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """The model in CompressAI's layout."""
-    lists = {"H": "matrices", "B": "biases", "A": "factors"}
-    state: dict[str, Tensor] = {
-        "entropy_bottleneck.quantiles": torch.zeros(len(model.prior.H[0]), 1, 3),
-        "entropy_bottleneck._offset": torch.zeros(0, dtype=torch.int32),
-    }
-    for name, tensor in model.state_dict().items():
-        owner, _, last = name.rpartition(".")
-        if name.startswith("prior."):
-            _, kind, number = name.split(".")
-            state[f"entropy_bottleneck.{lists[kind]}.{number}"] = tensor
-        elif last in ("beta", "gamma"):
-            state[name] = torch.sqrt(tensor.double() + PEDESTAL).float()
-            least = 1e-6 if last == "beta" else 0.0
-            state[f"{owner}.{last}_reparam.pedestal"] = torch.tensor([PEDESTAL])
-            state[f"{owner}.{last}_reparam.lower_bound.bound"] = torch.tensor([(least + PEDESTAL) ** 0.5])
-        else:
-            state[name] = tensor
-    return state
-
-
-def _bytes(saved: Any) -> bytes:
-    file = io.BytesIO()
-    torch.save(saved, file)
-    return file.getvalue()
-
-
 @pytest.mark.parametrize("arch", compressai.ARCHITECTURES)
 def test_a_state_dict_becomes_the_model_that_it_came_from(arch: str) -> None:
-    model = _random(arch)
-    state = _state_dict(model)
+    model = random_model(arch)
+    state = state_dict_of(model)
     for wrapped in (state, {"network": arch, "state_dict": {f"module.{name}": t for name, t in state.items()}}):
-        loaded = compressai.load(arch, compressai.state_dict(_bytes(wrapped), arch))
+        loaded = compressai.load(arch, compressai.state_dict(saved(wrapped), arch))
         assert type(loaded) is type(model) and (loaded.channels, loaded.latents) == (6, 9)
         for name, tensor in model.state_dict().items():
             torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=1e-6, atol=1e-7)
@@ -128,7 +71,7 @@ def test_buffers_that_averaging_drops_are_those_of_compressai(lacking: tuple[str
 
 @pytest.mark.parametrize("arch", compressai.ARCHITECTURES)
 def test_parameters_alone_make_the_model_that_all_of_a_state_dict_makes(arch: str) -> None:
-    state = _state_dict(_random(arch))
+    state = state_dict_of(random_model(arch))
     buffers = ("reparam", "_offset", "_quantized", "_cdf", "bound", "scale_table", "target")
     bare = {name: tensor for name, tensor in state.items() if not any(part in name for part in buffers)}
     assert len(bare) < len(state)
@@ -142,9 +85,9 @@ def test_parameters_alone_make_the_model_that_all_of_a_state_dict_makes(arch: st
 @pytest.mark.parametrize("arch", compressai.ARCHITECTURES)
 def test_the_reference_is_the_float_model(arch: str) -> None:
     """They have nothing in common but the weights."""
-    model = _random(arch)
+    model = random_model(arch)
     x = torch.rand(1, 3, 64, 128)
-    bits, reconstruction = compressai.evaluate(arch, _state_dict(model), x)
+    bits, reconstruction = compressai.evaluate(arch, state_dict_of(model), x)
     own = model.evaluate(x)
     assert bits == pytest.approx(own.z_bits + own.symbol_bits, rel=1e-4)
     torch.testing.assert_close(reconstruction, own.reconstruction, rtol=1e-3, atol=1e-3)
@@ -157,7 +100,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     result = {}
     for arch in compressai.ARCHITECTURES:
         checkpoint = folder / f"{arch}.pth.tar"
-        checkpoint.write_bytes(_bytes(_state_dict(_random(arch))))
+        checkpoint.write_bytes(saved(state_dict_of(random_model(arch))))
         result[arch] = folder / arch
         pictures = [HARBOUR] if arch == compressai.HYPERPRIOR else []
         export_family("compressai", checkpoint, result[arch], arch=arch, calibrate=pictures)
@@ -166,7 +109,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("arch", compressai.ARCHITECTURES)
 def test_bundles_of_every_architecture_code_what_torch_codes(bundles: dict[str, Path], arch: str) -> None:
-    model = _random(arch)
+    model = random_model(arch)
     codec = nicrt.load(bundles[arch], threads=1)
     pixels = np.asarray(Image.open(HARBOUR).convert("RGB"))[:128, :192]
     x = torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)[None]
@@ -181,6 +124,7 @@ def test_bundles_of_every_architecture_code_what_torch_codes(bundles: dict[str, 
         latents, _ = model.analyse(x)
         assert torch.equal(y, torch.round(latents - mean).int())
     else:
+        y = y + torch.from_numpy(shifts(model.prior))[:, None, None]
         assert torch.equal(y, own.symbols)
     assert np.count_nonzero(y.numpy()) > 0.1 * y.numel()
     expected = model.g_s(y.float() + mean).clamp(0, 1).mul(255).round().numpy()[0].transpose(1, 2, 0)
@@ -208,7 +152,7 @@ def test_another_process_writes_the_same_bytes(bundles: dict[str, Path], tmp_pat
 
 
 def test_half_weights_are_kept_where_pictures_stay_the_same() -> None:
-    model = _random(compressai.MEAN)
+    model = random_model(compressai.MEAN)
     latents = [torch.randn(1, 9, 4, 4)]
     half = compressai.with_half_weights(model, latents)
     assert half is not model
@@ -240,23 +184,23 @@ def test_more_channels_than_tables_share_the_nearest() -> None:
 
 
 def test_what_cannot_be_imported_is_refused_with_a_reason(tmp_path: Path) -> None:
-    state = _state_dict(_random(compressai.MEAN))
+    state = state_dict_of(random_model(compressai.MEAN))
     context = {**state, "context_prediction.weight": torch.zeros(1)}
     other = {"g_a.0.conv1.weight": torch.zeros(3, 3, 3, 3)}
     incomplete = {name: tensor for name, tensor in state.items() if name != "h_a.2.weight"}
     file = tmp_path / "checkpoint"
-    for saved, arch, reason in (
+    for value, arch, reason in (
         (state, None, "--arch"),
         (state, "cheng2020-attn", "one of"),
         (state, compressai.HYPERPRIOR, "is of mbt2018-mean.*--arch mbt2018-mean"),
-        (_state_dict(_random(compressai.FACTORIZED)), compressai.MEAN, "is of bmshj2018-factorized"),
+        (state_dict_of(random_model(compressai.FACTORIZED)), compressai.MEAN, "is of bmshj2018-factorized"),
         (context, compressai.MEAN, "context model"),
         (other, compressai.MEAN, "transforms"),
         (incomplete, compressai.MEAN, "h_a.2.weight"),
         ([1, 2], compressai.MEAN, "no state dict"),
         ({"state_dict": Path("x")}, compressai.MEAN, "no state dict"),
     ):
-        file.write_bytes(_bytes(saved))
+        file.write_bytes(saved(value))
         with pytest.raises(UnsupportedError, match=reason):
             export_family("compressai", file, tmp_path / "out", arch=arch)
     file.write_bytes(b"no checkpoint")
@@ -265,168 +209,6 @@ def test_what_cannot_be_imported_is_refused_with_a_reason(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="no architecture"):
         export_family("mean-scale", file, tmp_path / "out", arch=compressai.MEAN)
     assert not (tmp_path / "out").exists()
-
-
-def _moved(state: dict[str, Tensor], median: float, wide: float) -> dict[str, Tensor]:
-    """A codec with a factorised prior whose latents are `wide` times as large and lie around `median`."""
-    state = {name: tensor.clone() for name, tensor in state.items()}
-    first = torch.nn.functional.softplus(state["entropy_bottleneck.matrices.0"]) / wide
-    state["entropy_bottleneck.matrices.0"] = torch.log(torch.expm1(first))
-    state["entropy_bottleneck.biases.0"] -= first * median
-    for name in ("g_a.6.weight", "g_a.6.bias"):
-        state[name] *= wide
-    state["g_a.6.bias"] += median
-    state["g_s.0.weight"] /= wide
-    state["g_s.0.bias"] -= median * state["g_s.0.weight"].sum((0, 2, 3)) / 4
-    return state
-
-
-@pytest.mark.parametrize(("median", "wide"), [(0, 10), (110, 1), (300, 1), (-2000, 100)])
-def test_latents_of_a_factorised_prior_may_lie_anywhere(median: float, wide: float, tmp_path: Path) -> None:
-    """Files have the size that the prior says, and decode to what PyTorch gives."""
-    state = _moved(_state_dict(_random(compressai.FACTORIZED)), median, wide)
-    (tmp_path / "checkpoint").write_bytes(_bytes(state))
-    export_family("compressai", tmp_path / "checkpoint", tmp_path / "bundle", arch=compressai.FACTORIZED)
-    model = compressai.load(compressai.FACTORIZED, state)
-    assert isinstance(model, Factorized)
-    codec = nicrt.load(tmp_path / "bundle", threads=1)
-    pixels = np.asarray(Image.open(HARBOUR).convert("RGB"))[:128, :192]
-    own = model.evaluate(torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)[None])
-    data = codec.encode(pixels)
-    assert 8 * (len(data) - 120) < 1.01 * own.symbol_bits < 1.02 * 8 * len(data)
-    shift = torch.from_numpy(shifts(model.prior))[:, None, None]
-    symbols = torch.from_numpy(codec.symbols(data)[0]) + shift
-    assert (symbols - own.symbols[0]).abs().max() <= 1  # weights are stored as float16
-    expected = model.g_s(symbols[None].float()).clamp(0, 1).mul(255).round().numpy()[0].transpose(1, 2, 0)
-    assert np.abs(codec.decode(data) - expected).max() <= 1
-
-
-def test_medians_that_no_symbol_holds_are_refused_with_channel_and_median(tmp_path: Path) -> None:
-    state = _state_dict(_random(compressai.FACTORIZED))
-    (tmp_path / "checkpoint").write_bytes(_bytes(_moved(state, 40000, 1)))
-    with pytest.raises(UnsupportedError, match=r"channel \d of the latents has its median at (39|40)\d{3}\.\d"):
-        export_family("compressai", tmp_path / "checkpoint", tmp_path / "bundle", arch=compressai.FACTORIZED)
-    state = _state_dict(_random(compressai.MEAN))
-    weight = torch.nn.functional.softplus(state["entropy_bottleneck.matrices.0"])
-    state["entropy_bottleneck.biases.0"] = state["entropy_bottleneck.biases.0"] - 300 * weight
-    (tmp_path / "checkpoint").write_bytes(_bytes(state))
-    with pytest.raises(UnsupportedError, match=r"channel \d of the hyper latents has its median at (29|30)\d\.\d"):
-        export_family("compressai", tmp_path / "checkpoint", tmp_path / "bundle", arch=compressai.MEAN)
-    assert not (tmp_path / "bundle").exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("g_s.0.weight", float("nan")),
-        ("g_s.1.beta", float("nan")),
-        ("g_a.0.bias", float("inf")),
-        ("h_s.2.weight", -float("inf")),
-        ("entropy_bottleneck.matrices.1", float("nan")),
-        ("entropy_bottleneck.quantiles", float("nan")),
-        ("g_a.3.gamma_reparam.pedestal", float("nan")),
-        ("g_a.3.gamma", 1e30),  # its square is beyond float32
-    ],
-)
-def test_what_is_not_finite_is_refused_by_name(name: str, value: float, tmp_path: Path) -> None:
-    state = {key: tensor.clone() for key, tensor in _state_dict(_random(compressai.MEAN)).items()}
-    state[name].view(-1)[0] = value
-    (tmp_path / "checkpoint").write_bytes(_bytes(state))
-    with pytest.raises(UnsupportedError, match=rf"tensor '{name}' .*not finite"):
-        export_family("compressai", tmp_path / "checkpoint", tmp_path / "bundle", arch=compressai.MEAN)
-    assert not (tmp_path / "bundle").exists()
-
-
-def test_latents_beyond_symbols_are_refused(tmp_path: Path) -> None:
-    state = _state_dict(_random(compressai.MEAN))
-    (tmp_path / "checkpoint").write_bytes(_bytes({**state, "g_a.6.weight": 1e4 * state["g_a.6.weight"]}))
-    with pytest.raises(UnsupportedError, match=r"channel \d of the latents reaches \S+ on calibration pictures"):
-        export_family("compressai", tmp_path / "checkpoint", tmp_path / "bundle", arch=compressai.MEAN)
-    model = _random(compressai.FACTORIZED)
-    model.g_a[6].bias[3] = float("nan")
-    with pytest.raises(UnsupportedError, match="channel 3 of the latents reaches nan on calibration pictures"):
-        compressai.check_symbols(model, [torch.rand(1, 3, 64, 64)])
-
-
-def test_latents_that_are_clipped_are_counted_and_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(compressai, "check_symbols", lambda *_: None)
-    model = _random(compressai.FACTORIZED)
-    state = _state_dict(model)
-    state |= {"g_a.6.weight": 1e4 * state["g_a.6.weight"], "g_s.0.weight": 1e-4 * state["g_s.0.weight"]}
-    (tmp_path / "checkpoint").write_bytes(_bytes(state))
-    export_family("compressai", tmp_path / "checkpoint", tmp_path / "bundle", arch=compressai.FACTORIZED)
-    pixels = np.asarray(Image.open(HARBOUR).convert("RGB"))
-    x = torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)[None]
-    latents = 1e4 * (model.g_a(x) - model.g_a[6].bias[:, None, None]) + model.g_a[6].bias[:, None, None]
-    count = int(((latents < -32768) | (latents > 32767)).sum())
-    assert count > 10
-    codec = nicrt.load(tmp_path / "bundle", threads=1)
-    with pytest.warns(
-        nicrt.SaturationWarning, match=rf"(\d+) of {latents.numel()} symbols of stream 'y' were clipped"
-    ) as w:
-        codec.encode(pixels)
-    assert int(str(w[0].message).split()[0]) == pytest.approx(count, rel=0.02)
-    assert "decoded picture may be far" in str(w[0].message) and w[0].filename == __file__
-    arguments = ["encode", str(HARBOUR), str(tmp_path / "a.nic"), "-b", str(tmp_path / "bundle")]
-    assert cli(arguments) == 0
-    assert f" of {latents.numel()} symbols of stream 'y' were clipped to -32768..32767" in capsys.readouterr().err
-    assert cli([*arguments, "--bpp", "30"]) in (0, 11)
-    assert capsys.readouterr().err.count("were clipped") == 1  # whatever the search for a rate has tried
-
-
-def test_after_export_a_line_compares_files_with_the_framework(
-    bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arch = compressai.FACTORIZED
-    checkpoint = Path(f"{bundles[arch]}.pth.tar")
-    weights = compressai.state_dict(checkpoint.read_bytes(), arch)
-    source = compressai.source(checkpoint.read_bytes(), arch)
-    picture = np.asarray(Image.open(HARBOUR).convert("RGB"), np.float32) / 255
-    fair = compared(source, bundles[arch], [picture])
-    found = re.fullmatch(
-        r"on 1 calibration picture CompressAI gives (\S+) bpp and (\S+) dB, the bundle's files (\S+) bpp \((\S+)%\) "
-        r"and (\S+) dB \((\S+)\)",
-        fair,
-    )
-    assert found, fair
-    middle = np.rint(picture[16:144, 24:216] * 255)
-    x = torch.from_numpy(middle / 255).permute(2, 0, 1)[None].float()
-    bits, reconstruction = compressai.evaluate(arch, weights, x)
-    error = reconstruction.clamp(0, 1).mul(255).round() - 255 * x
-    assert float(found[1]) == pytest.approx(bits / (128 * 192), abs=6e-4)
-    assert float(found[2]) == pytest.approx(10 * np.log10(255**2 / float((error**2).mean())), abs=6e-3)
-    assert compared(source, bundles[arch], []).startswith("on a made picture CompressAI gives")
-
-    def off(rate: float, level: float) -> str:
-        assert source.framework is not None
-        evaluate = source.framework.evaluate
-        other = replace(source.framework, evaluate=lambda x: (rate * evaluate(x)[0], evaluate(x)[1] + level))
-        return compared(replace(source, framework=other), bundles[arch], [picture])
-
-    assert off(1.0, 0.0) == fair
-    assert off(0.9, 0.0).startswith("warning: on 1 calibration picture")
-    assert off(1.1, 0.0).startswith("warning: ")
-    assert off(1.0, 0.1).startswith("warning: ")
-    assert off(1.0, float("nan")).startswith("warning: ")
-    lines: list[str] = []
-    part = {"arch": arch, "calibrate": [HARBOUR], "report": lines.append}
-    export_family("compressai", checkpoint, tmp_path / "bundle", **part)
-    assert lines[-1] == fair
-    export_family("compressai", checkpoint, tmp_path / "decoder", **part, decoder_only=True)
-    assert lines[-1].startswith("not compared")
-
-
-def test_weights_beyond_float16_are_refused_by_name(bundles: dict[str, Path], tmp_path: Path) -> None:
-    arch = compressai.FACTORIZED
-    state = _state_dict(_random(arch))
-    state["g_s.2.weight"][0, 0] = 1e5
-    (tmp_path / "checkpoint").write_bytes(_bytes(state))
-    with pytest.raises(
-        UnsupportedError, match=r"'body.2.convolutions.0.weight' of graph 'synthesis' .* without --float16"
-    ):
-        export_family("compressai", tmp_path / "checkpoint", tmp_path / "bundle", arch=arch, float16=True)
 
 
 @pytest.fixture(scope="module")
