@@ -80,6 +80,8 @@ def export_family(
         manifest = write_bundle(replace(source, license=license_name, provenance=provenance), Path(out))
     except OSError as error:
         raise ImageError(f"{out}: cannot write it: {error.strerror or error}") from None
+    except (RuntimeError, ValueError) as error:  # of what traces them
+        raise UnsupportedError(f"{checkpoint}: no graph can be made of these weights: is it trained?") from error
     if report is not None:
         for line in _lines(source, manifest, Path(out)):
             report(line)

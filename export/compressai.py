@@ -178,15 +178,15 @@ def _sample(model: Hyperprior, x: Tensor) -> Sample:
 
 @torch.no_grad()
 def check_symbols(model: Factorized | Hyperprior, pictures: Sequence[Tensor]) -> None:
-    """Raises UnsupportedError if the latents of one of these pictures [1, 3, 64h, 64w] are no finite numbers, or beyond
-    what symbols hold: clipped, they would damage what is decoded."""
+    """Raises UnsupportedError if the latents of one of these pictures [1, 3, 64h, 64w], or what is made of them, are no
+    finite numbers, or if latents are beyond what symbols hold: clipped, they would damage what is decoded."""
     for x in pictures:
         if isinstance(model, Hyperprior):
             y, z = model.analyse(x)
             mean, _ = model.gaussians(torch.round(z).clamp(-Z_LIMIT, Z_LIMIT))
-            symbols = y if mean is None else y - mean
         else:
-            symbols = model.g_a(x) - torch.from_numpy(shifts(model.prior)).float()[:, None, None]
+            y, mean = model.g_a(x), torch.from_numpy(shifts(model.prior)).float()[:, None, None]
+        symbols = y if mean is None else y - mean
         reached = symbols.abs().amax((0, 2, 3))
         channel = int(torch.argmax(torch.nan_to_num(reached, nan=math.inf)))
         if not float(reached[channel]) <= SYMBOL_MAX:
@@ -194,6 +194,8 @@ def check_symbols(model: Factorized | Hyperprior, pictures: Sequence[Tensor]) ->
                 f"channel {channel} of the latents reaches {float(reached[channel]):.6g} on calibration pictures, and "
                 f"symbols hold {-SYMBOL_MAX - 1} .. {SYMBOL_MAX}: clipped, they would damage every picture"
             )
+        if not bool(torch.isfinite(model.g_s(y)).all()):
+            raise UnsupportedError("the synthesis (g_s) gives values that are not finite on calibration pictures")
 
 
 @torch.no_grad()

@@ -54,6 +54,7 @@ steps below 1 the rate is 0.1 to 1% lower than with SCALE_MIN."""
 
 _MARGIN = 1.5
 _LEAST_RANGE = 2.0**-10  # of a channel that calibration leaves at 0, as a share of the layer's largest
+_MOST_RANGE = 1 << 24
 _FIELD = 16  # height and width of drawn hyper latents
 _BLOCK = 4
 _SIDE = 128  # of made pictures, pixels
@@ -145,13 +146,21 @@ def split(outputs: Tensor, means: bool) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _ranges(layers: Sequence[Layer], samples: Sequence[Sample]) -> list[npt.NDArray[np.float64]]:
-    """Largest magnitude of every hidden layer's activations per channel, float64 [out]."""
-    ranges = [np.zeros(1) for _ in layers[:-1]]
+    """Largest magnitude of every hidden layer's activations per channel, float64 [out]. Raises UnsupportedError for
+    what is not finite or too large for integers, in the last layer too."""
+    ranges = [np.zeros(1) for _ in layers]
     for sample in samples:
         x = sample.z
-        for number, layer in enumerate(layers[:-1]):
+        for number, layer in enumerate(layers):
             x = nn.functional.leaky_relu(layer.convolution(x), layer.slope)
             ranges[number] = np.maximum(ranges[number], x.abs().amax((0, 2, 3)).double().numpy())
+    for number, reached in enumerate(ranges):
+        if not reached.max() <= _MOST_RANGE:
+            raise UnsupportedError(
+                f"layer {number} of the hyper synthesis reaches {reached.max():.4g} on calibration data, more than "
+                f"exact integers hold ({_MOST_RANGE})"
+            )
+    ranges.pop()
     return [_rounded_up(_MARGIN * np.maximum(r, _LEAST_RANGE * max(r.max(), 1e-6))) for r in ranges]
 
 

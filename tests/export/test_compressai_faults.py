@@ -107,6 +107,23 @@ def test_latents_beyond_symbols_are_refused(tmp_path: Path) -> None:
         compressai.check_symbols(model, [torch.rand(1, 3, 64, 64)])
 
 
+@pytest.mark.parametrize(
+    ("layer", "factor", "reason"),
+    [
+        ("h_s.2", 1e30, r"layer 1 of the hyper synthesis reaches \S+ on calibration data"),
+        ("g_s.4", 1e25, r"the synthesis \(g_s\) gives values that are not finite"),
+        ("h_s.4", 0.0, "no graph can be made of these weights"),
+    ],
+)
+def test_finite_weights_that_make_no_codec_are_refused(layer: str, factor: float, reason: str, tmp_path: Path) -> None:
+    state = state_dict_of(random_model(compressai.HYPERPRIOR))
+    changed = {name: factor * state[name] for name in (f"{layer}.weight", f"{layer}.bias")}
+    (tmp_path / "checkpoint").write_bytes(saved({**state, **changed}))
+    with pytest.raises(UnsupportedError, match=f"checkpoint: {reason}"):
+        export_family("compressai", tmp_path / "checkpoint", tmp_path / "bundle", arch=compressai.HYPERPRIOR)
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_latents_that_are_clipped_are_counted_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
