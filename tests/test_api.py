@@ -19,7 +19,8 @@ from nicrt.runtime.evaluate import psnr
 def test_exported_names_are_locked() -> None:
     assert set(nicrt.__all__) == {
         "load", "load_for", "decode", "info", "Codec", "DeviceDecoder", "DevicePicture", "FileInfo", "Limits",
-        "backend_names", "PictureIdWarning", "SaturationWarning", "NicrtError", "TruncatedError", "CorruptError", "UnsupportedError",
+        "backend_names", "PictureIdWarning", "SaturationWarning",
+        "NicrtError", "TruncatedError", "CorruptError", "UnsupportedError",
         "LimitError", "WrongBundleError", "ImageError", "InternalError",
     }  # fmt: skip
     for name in nicrt.__all__:
