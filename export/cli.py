@@ -10,18 +10,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load
 from torch import Tensor
 
-from nicrt.runtime.errors import UnsupportedError
+from nicrt.runtime.errors import ImageError, NicrtError, UnsupportedError
 from nicrt.runtime.limits import DEFAULT_LIMITS
 from nicrt.runtime.manifest import Manifest
-from nicrt.runtime.pictures import load_picture
+from nicrt.runtime.pictures import Rgb, load_picture
 
 from .bundle import BundleSource, write_bundle
+from .checkpoints import read_safetensors
+from .comparison import compared
 from .families import FAMILIES, IMPORTERS
 from .float16 import in_float16
 from .part import part
+from .tensors import check_finite
 
 KNOWN_CHECKPOINTS = Path(__file__).with_name("checkpoints.json")
 """SHA-256 of a checkpoint file → its licence, and how and on what it was trained."""
@@ -38,6 +40,7 @@ def export_family(
     base: Path | None = None,
     arch: str | None = None,
     calibrate: Sequence[Path] = (),
+    weights_key: str | None = None,
     variant: str | None = None,
     decoder_only: bool = False,
     float16: bool = False,
@@ -45,56 +48,85 @@ def export_family(
 ) -> Manifest:
     """Write the bundle of a family's checkpoint (safetensors, or what an importer reads) to the folder `out`; returns
     its manifest. Exporting the same checkpoint again gives the same bytes. `base`: checkpoint of the codec that this
-    one is built on, whose weights it gets under `base.`. `arch` and `calibrate` (pictures): for importers. `variant`
-    and `decoder_only` leave out what `part` says, `float16` casts what `in_float16` says. `report` gets lines about
-    what was made. Raises UnsupportedError for what cannot become a bundle, ValueError for a variant that is not
-    there."""
+    one is built on, whose weights it gets under `base.`. `arch`, `calibrate` (pictures) and `weights_key` (which of
+    several sets of weights): for importers. `variant` and `decoder_only` leave out what `part` says, `float16` casts
+    what `in_float16` says. `report` gets lines about what was made, the last one how its files compare with the codec
+    where it was trained (`comparison`). Raises UnsupportedError for what cannot become a bundle, ImageError for files
+    that cannot be read or written, ValueError for a variant that is not there."""
     data = _read(Path(checkpoint))
     provenance = {"family": family, "checkpoint_sha256": hashlib.sha256(data).hexdigest()}
+    pictures = [_picture(Path(path)) for path in calibrate]
     if family in IMPORTERS:
-        pictures = [load_picture(_read(Path(path)), DEFAULT_LIMITS.pixels).pixels for path in calibrate]
-        make = partial(IMPORTERS[family], data, arch, pictures)
+        make = partial(IMPORTERS[family], data, arch, pictures, weights_key)
     elif family not in FAMILIES:
         names = ", ".join(sorted([*FAMILIES, *IMPORTERS]))
         raise UnsupportedError(f"there is no family {family!r}; there are: {names}")
-    elif arch is not None or calibrate:
-        raise ValueError(f"family {family!r} takes no architecture and no calibration pictures")
+    elif arch is not None or weights_key is not None:
+        raise ValueError(f"family {family!r} takes no architecture and no key of weights")
     else:
         weights = _tensors(Path(checkpoint), data)
-        provenance |= recipe_facts(data)
+        provenance |= _recipe_facts(Path(checkpoint), data)
         if base is not None:
             base_data = _read(Path(base))
             provenance["base_checkpoint_sha256"] = hashlib.sha256(base_data).hexdigest()
             weights |= {f"base.{name}": tensor for name, tensor in _tensors(Path(base), base_data).items()}
         make = partial(FAMILIES[family], weights)
-    try:
-        source = make()
-    except (RuntimeError, LookupError) as error:  # of names and shapes that do not fit
-        raise UnsupportedError(f"{checkpoint}: not a checkpoint of family {family!r}: {error}") from None
-    source = part(source, variant, decoder_only)
+    source = part(_made(make, Path(checkpoint), family), variant, decoder_only)
     source = in_float16(source) if float16 else source
     known: dict[str, Any] = json.loads(KNOWN_CHECKPOINTS.read_text()).get(provenance["checkpoint_sha256"], {})
     license_name = known.pop("license", source.license)
     provenance |= known
-    manifest = write_bundle(replace(source, license=license_name, provenance=provenance), Path(out))
+    try:
+        manifest = write_bundle(replace(source, license=license_name, provenance=provenance), Path(out))
+    except OSError as error:
+        raise ImageError(f"{out}: cannot write it: {error.strerror or error}") from None
+    except (RuntimeError, ValueError) as error:  # of what traces them
+        raise UnsupportedError(f"{checkpoint}: no graph can be made of these weights: is it trained?") from error
     if report is not None:
         for line in _lines(source, manifest, Path(out)):
             report(line)
+        report(compared(source, Path(out), pictures))
     return manifest
 
 
-def _read(checkpoint: Path) -> bytes:
+def _made(make: Callable[[], BundleSource], checkpoint: Path, family: str) -> BundleSource:
+    """What a family makes of a checkpoint. Errors get the file's name; whatever a family trips over in tensors that are
+    not its own becomes one line."""
     try:
-        return checkpoint.read_bytes()
+        return make()
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{checkpoint}: {error}") from error
+    except KeyError as error:
+        raise UnsupportedError(
+            f"{checkpoint}: not a checkpoint of family {family!r}: there is no tensor {error.args[0]!r}"
+        ) from error
+    except (RuntimeError, LookupError) as error:  # of names and shapes that do not fit
+        raise UnsupportedError(
+            f"{checkpoint}: not a checkpoint of family {family!r}: its tensors have other shapes"
+        ) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
     except OSError as error:
-        raise UnsupportedError(f"{checkpoint}: cannot read it: {error.strerror or error}") from None
+        raise ImageError(f"{path}: cannot read it: {error.strerror or error}") from None
+
+
+def _picture(path: Path) -> Rgb:
+    try:
+        return load_picture(_read(path), DEFAULT_LIMITS.pixels).pixels
+    except NicrtError as error:
+        raise type(error)(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
 
 
 def _tensors(checkpoint: Path, data: bytes) -> dict[str, Tensor]:
     try:
-        return load(data)
-    except Exception as error:  # whatever the parser of an untrusted file raises
-        raise UnsupportedError(f"{checkpoint}: not a checkpoint that can be read: {error}") from None
+        tensors = read_safetensors(data)
+        check_finite(tensors)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{checkpoint}: {error}") from error
+    return tensors
 
 
 def recipe_facts(data: bytes) -> dict[str, Any]:
@@ -102,6 +134,13 @@ def recipe_facts(data: bytes) -> dict[str, Any]:
     header: dict[str, Any] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     facts: dict[str, Any] = json.loads(header.get("__metadata__", {}).get(FACTS, "{}"))
     return facts
+
+
+def _recipe_facts(checkpoint: Path, data: bytes) -> dict[str, Any]:
+    try:
+        return dict(recipe_facts(data))
+    except (ValueError, TypeError) as error:
+        raise UnsupportedError(f"{checkpoint}: what its header says under {FACTS!r} is not a JSON object") from error
 
 
 def _lines(source: BundleSource, manifest: Manifest, out: Path) -> Iterator[str]:

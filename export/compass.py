@@ -32,6 +32,7 @@ from .models.entropy import DZ_DEFAULT, HyperSynthesis
 from .models.mean_scale import ALIGN, HYPER_STRIDE, LATENT_STRIDE, Z_LIMIT, MeanScale
 from .phases import in_phases
 from .tables import TableSet
+from .tensors import load_weights
 
 CHANNELS, LATENTS = 128, 192
 TILE = 512
@@ -110,7 +111,7 @@ def source(weights: Mapping[str, Tensor]) -> BundleSource:
     if not any(name.startswith("base.") for name in weights):
         raise UnsupportedError("the layers need the codec of the base layer: give its checkpoint too (--base)")
     model = Compass()
-    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    load_weights(model, weights)
     model.eval().requires_grad_(False)
     worst: dict[str, int | list[int]] = {"base_step": WORST_STEP, "step": [WORST_STEP] * MAX_LAYERS}
     best: dict[str, int | list[int]] = {"base_step": BEST_STEP, "step": [BEST_STEP] * MAX_LAYERS}

@@ -1,12 +1,17 @@
-"""Export of codecs with a factorised prior on the latents (`bmshj2018-factorized`): graphs, tables and program."""
+"""Export of codecs with a factorised prior on the latents (`bmshj2018-factorized`): graphs, tables and program.
+
+Symbols are rounded latents less the integer part of their channel's median, which the synthesis adds again: tables lie
+around 0, and where a distribution is wider than a table, quotients have raw bits.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from nicrt.runtime.errors import UnsupportedError
 from nicrt.runtime.manifest import Entropy, Port, Program, QualityPoint, Run, Stage
 
 from .bundle import BundleSource, GraphSource, float_digest
@@ -18,32 +23,59 @@ from .tables import ESCAPE_BITS, MAX_TABLES, TOTAL, Floats, Table, TableSet, by_
 
 TILE = 512
 _REACH = 1 << 10  # symbols that the choice of tables to merge looks at
+_MEDIAN_MAX = 30000
 _PICTURE = Port("float32", ["n", 3, "16h", "16w"])
 
 
-class Analysis(torch.nn.Module):
-    """Picture float32 [n, 3, 16h, 16w] → symbols int32 [n, m, h, w], clipped to int16."""
+class Analysis(nn.Module):
+    """Picture float32 [n, 3, 16h, 16w] → symbols int32 [n, m, h, w], clipped to int16. `shift`: int64 [m]."""
 
-    def __init__(self, model: Factorized) -> None:
+    def __init__(self, model: Factorized, shift: npt.NDArray[np.int64]) -> None:
         super().__init__()
         self.layers = model.g_a
+        if shift.any():
+            self.register_buffer("shift", _by_place(shift))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.round(self.layers(x)).clamp(-(2**15), 2**15 - 1).to(torch.int32)
+        rounded = torch.round(self.layers(x))
+        symbols = rounded - self.shift if hasattr(self, "shift") else rounded
+        return symbols.clamp(-(2**15), 2**15 - 1).to(torch.int32)
 
 
 class SymbolSynthesis(Synthesis):
-    """Symbols int32 [n, m, h, w] → picture uint8 [n, 16h, 16w, 3]."""
+    """Symbols int32 [n, m, h, w] → picture uint8 [n, 16h, 16w, 3]. `shift`: int64 [m]."""
+
+    def __init__(self, layers: nn.Sequential, shift: npt.NDArray[np.int64]) -> None:
+        super().__init__(layers)
+        if shift.any():
+            self.register_buffer("shift", _by_place(shift))
 
     def forward(self, y: Tensor) -> Tensor:
-        return super().forward(y.float())
+        return super().forward(y.float() + self.shift if hasattr(self, "shift") else y.float())
+
+
+def _by_place(shift: npt.NDArray[np.int64]) -> Tensor:
+    return torch.from_numpy(shift).float()[None, :, None, None]
+
+
+def shifts(prior: FactorizedPrior) -> npt.NDArray[np.int64]:
+    """Integer part of every channel's median, int64 [channels]. Raises UnsupportedError for one that symbols cannot
+    hold."""
+    medians = prior.medians().numpy()
+    channel = int(np.argmax(np.abs(medians)))
+    if abs(medians[channel]) > _MEDIAN_MAX:
+        raise UnsupportedError(
+            f"channel {channel} of the latents has its median at {medians[channel]:.1f}: symbols hold -32768 .. 32767"
+        )
+    return np.rint(medians).astype(np.int64)
 
 
 def factorized(model: Factorized, name: str, summary: str) -> BundleSource:
     """A loaded model → everything that its bundle is written from."""
     model.eval().requires_grad_(False)
     symbols = Port("int32", ["n", model.latents, "h", "w"])
-    analysis, synthesis = Analysis(model), SymbolSynthesis(model.g_s)
+    shift = shifts(model.prior)
+    analysis, synthesis = Analysis(model, shift), SymbolSynthesis(model.g_s, shift)
     stage = Stage(
         align=LATENT_STRIDE,
         tile=TILE,
@@ -75,23 +107,24 @@ def factorized(model: Factorized, name: str, summary: str) -> BundleSource:
         summary=summary,
         unit=LATENT_STRIDE,
         graphs=graphs,
-        tables={"y": tables(model.prior, model.latents)},
+        tables={"y": tables(model.prior, shift)},
         programs={name: Program([], [stage])},
         quality=[QualityPoint(50.0, name)],
     )
 
 
-def tables(prior: FactorizedPrior, channels: int, most: int = MAX_TABLES) -> TableSet:
-    """At most `most` tables for all channels. Where there are more channels, some use the table of another one: those
-    that this costs the fewest bits."""
+def tables(prior: FactorizedPrior, shift: npt.NDArray[np.int64], most: int = MAX_TABLES) -> TableSet:
+    """At most `most` tables for all channels, whose symbols are latents less `shift`, int64 [channels]. Where there are
+    more channels, some use the table of another one: those that this costs the fewest bits."""
+    channels = len(shift)
 
     def logits(values: Floats) -> Floats:
-        return prior.logits(torch.from_numpy(np.array(values))).numpy()
+        return prior.logits(torch.from_numpy(values + shift[:, None])).numpy()
 
     built = by_channel(logits, channels)
     edges = np.arange(-_REACH, _REACH + 2, dtype=np.float64) - 0.5
-    values = torch.sigmoid(prior.logits(torch.from_numpy(edges).expand(channels, -1))).numpy()
-    kept = merge(np.diff(values, axis=1), built, most)
+    cumulative = torch.sigmoid(torch.from_numpy(logits(np.broadcast_to(edges, (channels, len(edges))))))
+    kept = merge(np.diff(cumulative.numpy(), axis=1), built, most)
     used = np.unique(kept)
     return TableSet([built[number] for number in used], np.searchsorted(used, kept).astype(np.int32)[None])
 

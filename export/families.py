@@ -21,7 +21,8 @@ FAMILIES: dict[str, Callable[[Mapping[str, Tensor]], BundleSource]] = {
 }
 """Family → from a checkpoint's tensors to what its bundle is written from."""
 
-IMPORTERS: dict[str, Callable[[bytes, str | None, Sequence[npt.NDArray[np.float32]]], BundleSource]] = {
+IMPORTERS: dict[str, Callable[[bytes, str | None, Sequence[npt.NDArray[np.float32]], str | None], BundleSource]] = {
     "compressai": compressai.source
 }
-"""Other people's formats → from a file's bytes, the name of an architecture and calibration pictures to the same."""
+"""Other people's formats → from a file's bytes, the name of an architecture, calibration pictures and the key of the
+weights in the file to the same."""

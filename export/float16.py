@@ -15,7 +15,10 @@ import hashlib
 from copy import deepcopy
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
+
+from nicrt.runtime.errors import UnsupportedError
 
 from .bundle import BundleSource, GraphSource
 
@@ -53,6 +56,11 @@ def _graph(graph: GraphSource) -> GraphSource:
     cast = [_cast(part) for part in module.modules()]
     if not any(cast):  # nothing in it multiplies by weights
         return graph
+    for name, tensor in module.state_dict().items():
+        if tensor.dtype == torch.float16 and not bool(torch.isfinite(tensor).all()):
+            raise UnsupportedError(
+                f"tensor {name!r} of graph {graph.name!r} has values beyond float16 (65504): export without --float16"
+            )
     digest = hashlib.sha256(f"nicrt float16 graph 1\n{graph.digest}".encode()).hexdigest()
     return replace(graph, module=module, digest=digest)
 

@@ -7,13 +7,17 @@ import math
 import numpy as np
 import torch
 
+from nicrt.runtime.errors import UnsupportedError
 from nicrt.runtime.manifest import Parameter, Port
 
 from .bundle import GraphSource, float_digest
 from .exact import DZ_RANGE, SKIP_RANGE, STEP_RANGE
 from .layers import Quantise
 from .models.entropy import DZ_DEFAULT, LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN, FactorizedPrior
-from .tables import Floats, TableSet, by_channel_and_step, by_scale, gaussian, with_outliers
+from .tables import MAX_QUOTIENT, Floats, TableSet, by_channel_and_step, by_scale, gaussian, with_outliers
+
+AS_TRAINED = {"step": 0, "skip": 0}
+"""Parameters with which a file has a codec's trained rate: no other quantisation step, everything coded."""
 
 
 def hyperprior_tables(prior: FactorizedPrior, channels: int) -> dict[str, TableSet]:
@@ -28,7 +32,14 @@ def gaussian_tables() -> TableSet:
 
 
 def z_tables(prior: FactorizedPrior, channels: int) -> TableSet:
-    """By channel and z step."""
+    """By channel and z step. Raises UnsupportedError for a channel that lies beyond what z's symbols hold."""
+    medians = prior.medians().numpy()
+    channel = int(np.argmax(np.abs(medians)))
+    if abs(medians[channel]) > MAX_QUOTIENT:
+        raise UnsupportedError(
+            f"channel {channel} of the hyper latents has its median at {medians[channel]:.1f}: their symbols hold "
+            f"{-MAX_QUOTIENT} .. {MAX_QUOTIENT}"
+        )
 
     def logits(values: Floats) -> Floats:
         return prior.logits(torch.from_numpy(np.array(values))).numpy()

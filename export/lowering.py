@@ -54,6 +54,7 @@ steps below 1 the rate is 0.1 to 1% lower than with SCALE_MIN."""
 
 _MARGIN = 1.5
 _LEAST_RANGE = 2.0**-10  # of a channel that calibration leaves at 0, as a share of the layer's largest
+_MOST_RANGE = 1 << 24
 _FIELD = 16  # height and width of drawn hyper latents
 _BLOCK = 4
 _SIDE = 128  # of made pictures, pixels
@@ -102,7 +103,7 @@ def draw(model: Hyperprior, z_limit: int) -> list[Sample]:
     for block in (1, _BLOCK):
         z = draw_integers(model.prior, model.channels, _FIELD // block, z_limit, generator)
         fields.append(z.repeat_interleave(block, 2).repeat_interleave(block, 3))
-    fields += [model.analyse(picture)[1].clamp(-z_limit, z_limit) for picture in _made_pictures(generator)]
+    fields += [model.analyse(picture)[1].clamp(-z_limit, z_limit) for picture in made_pictures(generator)]
     samples = []
     for z in fields:
         mean, scale = model.gaussians(torch.round(z))
@@ -111,7 +112,7 @@ def draw(model: Hyperprior, z_limit: int) -> list[Sample]:
     return samples
 
 
-def _made_pictures(generator: np.random.Generator) -> list[Tensor]:
+def made_pictures(generator: np.random.Generator) -> list[Tensor]:
     """Pictures float32 [1, 3, _SIDE, _SIDE] in [0, 1]: flat ones in the corners of the RGB cube, then blocks of random
     colours from the corners and from everywhere."""
     corners = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1]), axis=-1).reshape(8, 3, 1, 1)
@@ -145,13 +146,21 @@ def split(outputs: Tensor, means: bool) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _ranges(layers: Sequence[Layer], samples: Sequence[Sample]) -> list[npt.NDArray[np.float64]]:
-    """Largest magnitude of every hidden layer's activations per channel, float64 [out]."""
-    ranges = [np.zeros(1) for _ in layers[:-1]]
+    """Largest magnitude of every hidden layer's activations per channel, float64 [out]. Raises UnsupportedError for
+    what is not finite or too large for integers, in the last layer too."""
+    ranges = [np.zeros(1) for _ in layers]
     for sample in samples:
         x = sample.z
-        for number, layer in enumerate(layers[:-1]):
+        for number, layer in enumerate(layers):
             x = nn.functional.leaky_relu(layer.convolution(x), layer.slope)
             ranges[number] = np.maximum(ranges[number], x.abs().amax((0, 2, 3)).double().numpy())
+    for number, reached in enumerate(ranges):
+        if not reached.max() <= _MOST_RANGE:
+            raise UnsupportedError(
+                f"layer {number} of the hyper synthesis reaches {reached.max():.4g} on calibration data, more than "
+                f"exact integers hold ({_MOST_RANGE})"
+            )
+    ranges.pop()
     return [_rounded_up(_MARGIN * np.maximum(r, _LEAST_RANGE * max(r.max(), 1e-6))) for r in ranges]
 
 

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from nicrt.runtime.manifest import Entropy, Port, Program, QualityPoint, Run, Stage
 
-from .bundle import BundleSource, GraphSource, exact_graph, float_digest
+from .bundle import BundleSource, Framework, GraphSource, exact_graph, float_digest
 from .exact import DZ_RANGE, SKIP_RANGE, STEP_RANGE
-from .hyperprior import hyperprior_parameters, hyperprior_tables
+from .hyperprior import AS_TRAINED, hyperprior_parameters, hyperprior_tables
 from .layers import Dequantise, Quantise, QuantiseZ, to_bytes
 from .lowering import Sample, draw, lower_scales
 from .models.mean_scale import ALIGN, HYPER_STRIDE, LATENT_STRIDE, Z_LIMIT, Hyperprior, MeanScale
 from .phases import in_phases
+from .tensors import load_weights
 
 TILE = 512
 WORST_STEP, BEST_STEP = 64, -48
@@ -92,9 +93,15 @@ def source(weights: Mapping[str, Tensor]) -> BundleSource:
     """Checkpoint → everything that the bundle is written from."""
     channels, latents = weights["h_s.0.weight"].shape[0], weights["g_s.0.weight"].shape[0]
     model = MeanScale(channels, latents)
-    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    load_weights(model, weights)
     summary = "mean-scale hyperprior: four convolutions with GDN, continuous rate, exact by lowering"
-    return hyperprior(model, "mean-scale", summary, SKIPS)
+
+    def evaluate(x: Tensor) -> tuple[float, Tensor]:
+        own = model.evaluate(x)
+        return own.z_bits + own.symbol_bits, own.reconstruction
+
+    made = hyperprior(model, "mean-scale", summary, SKIPS)
+    return replace(made, framework=Framework("PyTorch", evaluate, "mean-scale", AS_TRAINED))
 
 
 def hyperprior(

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoint, Run, Stage
 
-from .bundle import BundleSource, GraphSource, exact_graph, float_digest
+from .bundle import BundleSource, Framework, GraphSource, exact_graph, float_digest
 from .exact import DZ_RANGE, SKIP_RANGE, STEP_RANGE, ExactNetwork, lower_hyper_synthesis
 from .exact_one_layer import OneLayerNetwork, lower_one_layer
-from .hyperprior import hyperprior_parameters, hyperprior_tables, quantise_graph
+from .hyperprior import AS_TRAINED, hyperprior_parameters, hyperprior_tables, quantise_graph
 from .layers import GAIN_UNIT, Dequantise, InterpolatedGain, QuantiseZ, to_bytes
 from .models.entropy import JpegLikeHyperSynthesis
 from .models.shallow import (
@@ -35,6 +35,7 @@ from .models.shallow import (
 
 TILE = 512
 MAX_GAIN = GAIN_UNIT * (QUALITIES - 1)
+COMPARED_GAIN = QUALITIES // 2  # of the trained ones, where bundle and model are compared
 SKIP_LOW, SKIP_HIGH = 8, 10
 """Not-coded thresholds at quality 0 and 100. Measured on the 24 Kodak pictures at qualities 10 to 90, they give 0.07 to
 0.10 dB more than a lower gain does at the same rate, and leave 16 to 61% of the symbols to be coded."""
@@ -156,6 +157,11 @@ def source(weights: Mapping[str, Tensor], family: str = "shallow") -> BundleSour
     """Checkpoint of a family in KINDS, with a deep analysis or without → everything that the bundle is written from."""
     kind = KINDS[family]
     model = Shallow.of(weights, **kind)
+
+    def evaluate(x: Tensor) -> tuple[float, Tensor]:
+        own = model.evaluate(x, COMPARED_GAIN)
+        return own.z_bits + own.symbol_bits, own.reconstruction
+
     hyper = "jpeg-like hyper synthesis" if "hyper_synthesis" in kind else "mean-scale hyperprior"
     return BundleSource(
         name=family,
@@ -168,6 +174,7 @@ def source(weights: Mapping[str, Tensor], family: str = "shallow") -> BundleSour
             QualityPoint(0.0, family, {"gain": 0, "step": 0, "skip": SKIP_LOW}),
             QualityPoint(100.0, family, {"gain": MAX_GAIN, "step": 0, "skip": SKIP_HIGH}),
         ],
+        framework=Framework("PyTorch", evaluate, family, {**AS_TRAINED, "gain": COMPARED_GAIN * GAIN_UNIT}),
     )
 
 

@@ -28,9 +28,9 @@ from torch import Tensor, nn
 
 from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoint, Run, Stage
 
-from .bundle import Arrays, BundleSource, GraphSource, exact_graph, float_digest
+from .bundle import Arrays, BundleSource, Framework, GraphSource, exact_graph, float_digest
 from .exact import DZ_RANGE, NOT_CODED, SKIP_RANGE, STEP_RANGE, lower_hyper_synthesis
-from .hyperprior import hyperprior_parameters, quantise_graph, z_tables
+from .hyperprior import AS_TRAINED, hyperprior_parameters, quantise_graph, z_tables
 from .layers import Dequantise, QuantiseZ, to_bytes
 from .models.gdn import GDN
 from .models.side_information import STRIDE as SIDE_STRIDE
@@ -196,6 +196,11 @@ def source(weights: Mapping[str, Tensor]) -> BundleSource:
     """Checkpoint → everything that the bundle is written from."""
     model = Slim.of(weights)
     form = Form(side=model.side is not None)
+
+    def evaluate(x: Tensor) -> tuple[float, Tensor]:
+        own = model.evaluate(x, len(WIDTHS) - 1)
+        return own.bits, own.reconstruction
+
     shares = "a hyperprior each" if form.side else "a factorised prior each"
     programs = {variant(width): _program(form, number) for number, width in enumerate(WIDTHS)}
     return BundleSource(
@@ -206,6 +211,7 @@ def source(weights: Mapping[str, Tensor]) -> BundleSource:
         tables=_side_tables(model) if form.side else _tables(model),
         programs={**programs, SCALABLE: _scalable(form)},
         quality=list(_side_quality() if form.side else _quality()),
+        framework=Framework("PyTorch", evaluate, variant(WIDTHS[-1]), AS_TRAINED if form.side else {}),
     )
 
 

@@ -46,6 +46,14 @@ class Distribution:
         below, above = self.below(edges), self.above(edges)
         return np.where(below[:-1] > 0.5, above[:-1] - above[1:], below[1:] - below[:-1])
 
+    def clipped(self, limit: int) -> Distribution:
+        """That of integers clipped to +-limit: what lies beyond lies on it."""
+        inner = limit - 0.25  # edges of unit bins are halves
+        return Distribution(
+            lambda x: np.where(x > inner, 1.0, np.where(x < -limit, 0.0, self.below(x))),
+            lambda x: np.where(x > inner, 0.0, np.where(x < -limit, 1.0, self.above(x))),
+        )
+
 
 def gaussian(scale: float) -> Distribution:
     """Zero-mean normal distribution: P(X <= x) = erfc(-x / (scale sqrt 2)) / 2."""
@@ -138,7 +146,7 @@ def build(distribution: Distribution, max_shift: int = MAX_SHIFT) -> Table:
             if cheapest[-1].expected_bits > 2 * cheapest[0].expected_bits:
                 break  # more raw bits only cost more from here on
     if not cheapest:
-        raise UnsupportedError(f"a distribution has no mass within +-{MAX_QUOTIENT}: no table can hold it")
+        raise UnsupportedError(f"a distribution has no mass within +-{MAX_QUOTIENT << max_shift}: no table can hold it")
     enough = (1 + RAW_BITS_WORTH) * min(table.expected_bits for table in cheapest)
     return next(table for table in cheapest if table.expected_bits <= enough)
 
@@ -160,9 +168,10 @@ def by_scale(family: Callable[[float], Distribution], scales: Sequence[float]) -
     return [build(family(scale)) for scale in scales]
 
 
-def by_channel(logits: Callable[[Floats], Floats], channels: int) -> list[Table]:
-    """A table per channel of a factorised prior. `logits`: float64 [channels, n] → logit of P(X <= x), same
-    shape. The symbols are clipped to +-127, so no raw bits are needed."""
+def by_channel(logits: Callable[[Floats], Floats], channels: int, limit: int | None = None) -> list[Table]:
+    """A table per channel of a factorised prior. `logits`: float64 [channels, n] → logit of P(X <= x), same shape.
+    `limit`, at most MAX_QUOTIENT: symbols are clipped to +-limit and need no raw bits; a channel that lies beyond it
+    altogether has all its symbols on it."""
 
     known: dict[bytes, Floats] = {}  # the channels ask for the same places, and all are computed at once
 
@@ -175,15 +184,23 @@ def by_channel(logits: Callable[[Floats], Floats], channels: int) -> list[Table]
 
         return Distribution(lambda x: _sigmoid(at(x)), lambda x: _sigmoid(-at(x)))
 
-    return [build(channel(number), max_shift=0) for number in range(channels)]
+    def table(distribution: Distribution) -> Table:
+        if limit is None:
+            return build(distribution)
+        try:
+            return build(distribution, max_shift=0)
+        except UnsupportedError:
+            return build(distribution.clipped(limit), max_shift=0)
+
+    return [table(channel(number)) for number in range(channels)]
 
 
 def by_channel_and_step(logits: Callable[[Floats], Floats], channels: int) -> TableSet:
     """The tables of z: a set for each z step (`nicrt.export.exact`), the prior of `by_channel` on bins of that
-    width."""
+    width, symbols clipped to +-MAX_QUOTIENT."""
 
     def of_step(step: float) -> list[Table]:
-        return by_channel(lambda x: logits(x * step), channels)
+        return by_channel(lambda x: logits(x * step), channels, MAX_QUOTIENT)
 
     sets = [of_step(z_step(dz)) for dz in range(Z_STEPS)]
     numbers = np.arange(Z_STEPS * channels, dtype=np.int32).reshape(Z_STEPS, channels)

@@ -24,6 +24,7 @@ from .manifest import DIMENSION, Entropy, Graph, Port, Program, Run
 from .opened import streams_of
 from .pictures import resample
 from .plan import Parameters, Round, rounds
+from .saturation import saturated, symbol_range, tell
 from .schedule import Scheduled, narrow, schedule
 from .validate import BY_CHANNEL, COLUMNS, PICTURE, ROWS, SIZE, parameter_source
 from .windows import MIN_WINDOWED, Placed, Rect, empty_like, place, unit_of, window_edge
@@ -165,6 +166,9 @@ class Interpreter:
         symbols = np.array(source, dtype=np.int32, order="C")
         if symbols.shape != shape:
             raise UnsupportedError(f"the bundle's symbols {step.out!r} have shape {symbols.shape}, not {shape}")
+        clipped = saturated(step.out, symbols, symbol_range(self._specs, item.stage, step.out))
+        if clipped is not None:
+            tell(clipped)
         encoded = _core.encode_stream(
             codebook, symbols, index, job.tile // step.stride, job.symbols_per_lane, self._threads
         )

@@ -21,6 +21,7 @@ def test_exported_names_are_locked() -> None:
         "load", "load_for", "decode", "info", "Codec", "DeviceDecoder", "DevicePicture", "FileInfo", "Limits",
         "backend_names", "PictureIdWarning", "NicrtError", "TruncatedError", "CorruptError", "UnsupportedError",
         "LimitError", "WrongBundleError", "ImageError", "InternalError", "ClippingWarning", "Encoded", "TargetWarning",
+        "SaturationWarning",
     }  # fmt: skip
     for name in nicrt.__all__:
         assert getattr(nicrt, name).__doc__, f"{name} has no docstring"

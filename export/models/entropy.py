@@ -24,6 +24,8 @@ STEPS_PER_INDEX = 8
 Z_STEPS, DZ_DEFAULT = 7, 3
 """Steps of the hyper latents z: half powers of 2 from 2^-1.5 to 2^1.5; the default is 1."""
 
+_BISECTIONS = 40
+
 _LEAST_PROBABILITY = 1e-9
 """Floor under probabilities, so that a symbol far in the tail has a finite cost."""
 
@@ -155,6 +157,17 @@ class FactorizedPrior(nn.Module):
             if i < len(self.A):
                 x = x + torch.tanh(self.A[i].to(x.dtype)) * torch.tanh(x)
         return x[:, 0, :]
+
+    @torch.no_grad()
+    def medians(self, reach: float = 2.0**16) -> Tensor:
+        """Where each channel's cumulative distribution is a half, by bisection of +-reach, float64 [channels]."""
+        low = torch.full((len(self.H[0]), 1), -reach, dtype=torch.float64)
+        high = -low
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            above = self.logits(middle) > 0
+            low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+        return high[:, 0]
 
     def bits(self, symbols: Tensor, step: Tensor | float = 1.0) -> Tensor:
         """Ideal cost in bits of integers [1, channels, h, w] that stand for multiples of `step` (a number, or

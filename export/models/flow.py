@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..tensors import load_weights
 from .entropy import FactorizedPrior, logistic_bits, rounded, trained_logistic_bits
 from .side_information import SideInformation, has_side
 
@@ -81,7 +82,7 @@ class Flow(nn.Module):
     def of(cls, weights: Mapping[str, Tensor]) -> Flow:
         """The trained model of a checkpoint, for evaluation."""
         model = cls(has_side(weights))
-        model.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in weights.items()})
+        load_weights(model, weights)
         return model.eval().requires_grad_(False)
 
     def _permutations(self, level: int) -> Tensor:

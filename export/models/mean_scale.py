@@ -183,7 +183,7 @@ class Factorized(Transforms):
     @torch.no_grad()
     def evaluate(self, x: Tensor) -> Evaluation:
         """Round, cost and reconstruct one padded picture."""
-        symbols = torch.round(self.g_a(x)).clamp(-Z_LIMIT, Z_LIMIT)
+        symbols = torch.round(self.g_a(x))
         return Evaluation(
             z=None,
             symbols=symbols.int(),

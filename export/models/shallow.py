@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..tensors import load_weights
 from .entropy import (
     SCALE_COUNT,
     FactorizedPrior,
@@ -179,7 +180,7 @@ class Shallow(nn.Module):
     def of(cls, weights: Mapping[str, Tensor], **kind: str) -> Shallow:
         """The trained model of a checkpoint, with a deep analysis where the checkpoint has one, for evaluation."""
         model = cls(**kind, deep=any(name.startswith("deep.") for name in weights))
-        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        load_weights(model, weights)
         return model.eval().requires_grad_(False)
 
     @staticmethod

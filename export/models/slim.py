@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..tensors import load_weights
 from .entropy import FactorizedPrior, rounded
 from .gdn import GDN
 from .side_information import SideInformation, has_side
@@ -106,7 +107,7 @@ class Slim(nn.Module):
     def of(cls, weights: Mapping[str, Tensor]) -> Slim:
         """The trained model of a checkpoint, for evaluation."""
         model = cls(has_side(weights))
-        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        load_weights(model, weights)
         return model.eval().requires_grad_(False)
 
     def analyse(self, x: Tensor, number: int) -> Tensor:

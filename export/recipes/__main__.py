@@ -5,27 +5,38 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load
+
+from nicrt.export import unpickle
+from nicrt.export.checkpoints import read_safetensors
+from nicrt.runtime.errors import NicrtError
 
 from .data import Photos
 from .families import RECIPES
-from .loop import Schedule, State, Trainer, resume_file, train
+from .loop import Clock, Schedule, State, Trainer, resume_file, train
+
+EXIT_SIGNAL = 128
+"""With a signal's number added: the exit code of a run that it ended."""
 
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="python -m nicrt.export.recipes",
         description="Train a checkpoint that `nicrt export --checkpoint` takes. SIGTERM and an interrupt end a run "
-        "early: all is saved, and --resume goes on.",
+        "early: all is saved, and --resume goes on; exit codes are 143 and 130 then.",
     )
     result.add_argument("family", choices=sorted(RECIPES))
     result.add_argument("--data", type=Path, required=True, help="folder of photographs")
     length = result.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, help="length of the run; with --resume, of what is left of it")
+    length.add_argument(
+        "--minutes",
+        type=float,
+        help="length of the run, loading and checkpoints included; with --resume, of what is left of it",
+    )
     length.add_argument("--steps", type=int, help="the same in steps")
     result.add_argument("--resume", type=Path, help="go on from what an earlier run left beside its --out (.resume.pt)")
     result.add_argument(
@@ -37,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    clock = Clock()
     options = parser().parse_args(arguments)
     if options.minutes is None and options.steps is None and options.resume is None:
         raise SystemExit("a run needs --minutes or --steps")
@@ -45,20 +57,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(options.seed)
     try:
-        trainer = (_started if options.resume is None else _resumed)(options, device)
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: of names and shapes that do not fit
+        ended_by = train(_trainer(options, device, clock), options.out, lambda line: print(line, flush=True))
+    except (OSError, ValueError, ArithmeticError, NicrtError) as error:
         raise SystemExit(f"{options.family}: {error}") from None
-    train(trainer, options.out, lambda line: print(line, flush=True))
+    except KeyboardInterrupt:  # while loading: there is nothing to save yet
+        return EXIT_SIGNAL + signal.SIGINT
     print(f"wrote {options.out}, and {resume_file(options.out)} to go on from", flush=True)
-    return 0
+    return 0 if ended_by is None else EXIT_SIGNAL + ended_by
 
 
-def _started(options: argparse.Namespace, device: torch.device) -> Trainer:
+def _trainer(options: argparse.Namespace, device: torch.device, clock: Clock) -> Trainer:
+    if options.resume is None and not options.base:
+        return _started(options, device, clock)
+    try:
+        return (_started if options.resume is None else _resumed)(options, device, clock)
+    except (RuntimeError, LookupError) as error:  # of names and shapes
+        files = ", ".join(map(str, options.base or [options.resume]))
+        raise ValueError(f"{files}: the tensors do not fit this recipe") from error
+
+
+def _started(options: argparse.Namespace, device: torch.device, clock: Clock) -> Trainer:
     base, digests = {}, []
     for file in options.base:
         data = file.read_bytes()
         digests.append(hashlib.sha256(data).hexdigest())
-        base |= {name: t.float() if t.is_floating_point() else t for name, t in load(data).items()}
+        tensors = read_safetensors(data)
+        base |= {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
     recipe = RECIPES[options.family](Photos(options.data), base or None)
     facts = {
         "training": f"recipe {options.family}: Adam, exponential moving average of the weights, cosine schedule",
@@ -66,12 +90,14 @@ def _started(options: argparse.Namespace, device: torch.device) -> Trainer:
         "hardware": _hardware(device),
         **({"started_from_sha256": digests} if digests else {}),
     }
-    return Trainer(recipe, device, State(Schedule(*_length(options)), options.seed), facts)
+    return Trainer(recipe, device, State(Schedule(*_length(options)), options.seed), facts, clock)
 
 
-def _resumed(options: argparse.Namespace, device: torch.device) -> Trainer:
+def _resumed(options: argparse.Namespace, device: torch.device, clock: Clock) -> Trainer:
     """With weights, state and provenance of the earlier run."""
-    saved = torch.load(options.resume, map_location="cpu", weights_only=True)
+    saved = unpickle.load(options.resume.read_bytes())
+    if not isinstance(saved, dict) or not {"family", "state", "model", "optimiser"} <= set(saved):
+        raise ValueError(f"{options.resume} is not what a recipe left to go on from")
     if saved["family"] != options.family:
         raise ValueError(f"{options.resume} is of {saved['family']}")
     recipe = RECIPES[options.family](Photos(options.data), saved["model"])
@@ -84,7 +110,7 @@ def _resumed(options: argparse.Namespace, device: torch.device) -> Trainer:
     origin, hardware = saved["provenance"], _hardware(device)
     if hardware not in origin["hardware"]:
         origin["hardware"] += f", then {hardware}"
-    trainer = Trainer(recipe, device, state, origin)
+    trainer = Trainer(recipe, device, state, origin, clock)
     trainer.load(saved)
     return trainer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nicrt.runtime.errors import NicrtError
 from nicrt.runtime.limits import DEFAULT_LIMITS
 from nicrt.runtime.pictures import load_picture, rounded
 
@@ -55,9 +57,22 @@ class Photos:
 
 
 def _least_side(file: Path) -> int:
-    with Image.open(file) as picture:
+    with _opened(file) as picture:
         return min(picture.size)
 
 
 def _pixels(file: Path) -> npt.NDArray[np.uint8]:
-    return rounded(load_picture(file.read_bytes(), DEFAULT_LIMITS.pixels).pixels)
+    try:
+        return rounded(load_picture(file.read_bytes(), DEFAULT_LIMITS.pixels).pixels)
+    except NicrtError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
+    """Raises ValueError with the name of a file that is no picture."""
+    try:
+        with Image.open(file) as picture:
+            yield picture
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{file}: not a picture that can be read") from error

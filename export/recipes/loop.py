@@ -93,8 +93,11 @@ class Schedule:
     def progress(self) -> float:
         return self.begin + (1 - self.begin) * min(1.0, self.used / self.length)
 
-    def after(self, seconds: float) -> Schedule:
-        return replace(self, used=self.used + (1 if self.unit == "steps" else seconds))
+    def after_step(self) -> Schedule:
+        return replace(self, used=self.used + 1) if self.unit == "steps" else self
+
+    def spent(self, seconds: float) -> Schedule:
+        return replace(self, used=self.used + seconds) if self.unit == "seconds" else self
 
     def changed(self, unit: str, length: float) -> Schedule:
         """What is left, over another length."""
@@ -108,7 +111,7 @@ class Schedule:
 
 @dataclass
 class State:
-    """What a run goes on from besides tensors. `seconds`: of training, without pauses."""
+    """What a run goes on from besides tensors. `seconds`: of loading, training and saving, without pauses."""
 
     schedule: Schedule
     seed: int = 0
@@ -117,10 +120,19 @@ class State:
 
 
 class Trainer:
-    """A recipe's weights, their average and the optimiser on a device."""
+    """A recipe's weights, their average and the optimiser on a device. `clock`: that of the run, started before it
+    loaded anything."""
 
-    def __init__(self, recipe: Recipe, device: torch.device, state: State, provenance: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        device: torch.device,
+        state: State,
+        provenance: Mapping[str, Any],
+        clock: Clock | None = None,
+    ) -> None:
         self.recipe, self.device, self.state, self.provenance = recipe, device, state, provenance
+        self.clock = clock or Clock()
         recipe.model.to(device, memory_format=torch.channels_last)
         for name, parameter in recipe.model.named_parameters():
             parameter.requires_grad_(recipe.factor(name) > 0)
@@ -143,10 +155,11 @@ class Trainer:
         torch.set_float32_matmul_precision("high")
 
     def step(self) -> Log:
-        """One step; the state is one step further, its time not counted yet."""
+        """One step; the state is one step further, its time not spent yet."""
         state, recipe = self.state, self.recipe
         progress = state.schedule.progress
-        batch = recipe.draw(np.random.default_rng((state.seed, state.step)), progress)
+        with self.clock.counted():  # it may have to load photographs first
+            batch = recipe.draw(np.random.default_rng((state.seed, state.step)), progress)
         torch.manual_seed((state.seed << 32) + state.step)
         rate = recipe.learning_rate * state.schedule.learning_rate(state.step)
         for factor, group in zip(self.factors, self.optimiser.param_groups, strict=True):
@@ -156,6 +169,7 @@ class Trainer:
         weight = 1 - min(DECAY, (1 + state.step) / (10 + state.step))
         torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.trained.values()], weight)
         state.step += 1
+        state.schedule = state.schedule.after_step()
         return log
 
     def _compute(self, batch: Batch, phase: int) -> Log:
@@ -173,6 +187,11 @@ class Trainer:
         """The model's state with averaged weights, on the CPU."""
         state = self.recipe.model.state_dict() | self.average
         return {name: tensor.detach().cpu() for name, tensor in state.items()}
+
+    def spent(self, seconds: float) -> None:
+        """These seconds of the run are over."""
+        self.state.seconds += seconds
+        self.state.schedule = self.state.schedule.spent(seconds)
 
     def save(self, out: Path) -> None:
         """The checkpoint for the export to `out`, and what to go on from beside it."""
@@ -249,39 +268,61 @@ class _Captured:
         return {name: value.clone() for name, value in self._log.items()}
 
 
-def train(trainer: Trainer, out: Path, report: Callable[[str], None] = print) -> None:
-    """Go on until the schedule is over, or until SIGTERM or an interrupt: either way all is saved."""
-    state, sums, clock, reported, saved = trainer.state, _Sums(), Clock(), 0.0, 0.0
+def train(trainer: Trainer, out: Path, report: Callable[[str], None] = print) -> signal.Signals | None:
+    """Go on until the schedule is over, or until SIGTERM or an interrupt, which is returned: either way all is saved.
+    The first checkpoint is written after the first step, so that what cannot be written shows at once; the schedule
+    keeps the time that it took for the last one."""
+    state, clock, sums, reported, saved = trainer.state, trainer.clock, _Sums(), 0.0, math.inf
     with _signals() as asked:
+        trainer.spent(clock.whole())  # loading
         while state.schedule.progress < 1 and not asked:
             sums.add(trainer.step())
             took = clock.lap()
-            state.seconds += took
-            state.schedule = state.schedule.after(took)
+            trainer.spent(took)
             reported, saved = reported + took, saved + took
             if reported > REPORT_S or state.schedule.progress >= 1:
                 report(sums.line(trainer))
                 sums, reported = _Sums(), 0.0
-            if saved > SAVE_S:
+            if saved > SAVE_S and state.schedule.progress < 1:
                 trainer.save(out)
+                took = clock.whole()
+                trainer.spent(2 * took if saved == math.inf else took)
                 saved = 0.0
-    trainer.save(out)
+        trainer.save(out)
+    return signal.Signals(asked[0]) if asked else None
 
 
 class Clock:
-    """Seconds of work, without pauses: a lap that takes PAUSE times the average had one, and counts as average."""
+    """Seconds of a run, without pauses: the computation of a step that takes PAUSE times the average had one, and
+    counts as average. Loading and saving count as long as they take."""
 
     def __init__(self) -> None:
-        self._average, self._last, self._laps = 0.0, time.monotonic(), 0
+        self._average, self._last, self._laps, self._counted = 0.0, time.monotonic(), 0, 0.0
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """What runs in it counts, however long it takes."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._counted += time.monotonic() - start
+
+    def whole(self) -> float:
+        """Seconds since the last lap, all of which count; the next one begins."""
+        now = time.monotonic()
+        took, self._last, self._counted = now - self._last, now, 0.0
+        return took
 
     def lap(self) -> float:
-        now = time.monotonic()
-        took, self._last = now - self._last, now
+        """Seconds of a step since the last lap; the next one begins."""
+        counted = self._counted
+        took = self.whole() - counted
         if self._laps >= FIRST_LAPS and took > PAUSE * self._average:
-            return self._average
+            return counted + self._average
         self._laps += 1
         self._average += (took - self._average) / min(self._laps, AVERAGED_LAPS)
-        return took
+        return counted + took
 
 
 class _Sums:

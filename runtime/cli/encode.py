@@ -92,6 +92,7 @@ def _facts(encoded: Encoded) -> dict[str, Any]:
 def run(options: argparse.Namespace) -> int:
     from ..codec import load
     from ..pictures import READ_SUFFIXES, load_picture
+    from ..saturation import saturations
     from ..target import TargetWarning
 
     jobs, report = jobs_to_do(options, SUFFIX, lambda: READ_SUFFIXES)
@@ -118,21 +119,22 @@ def run(options: argparse.Namespace) -> int:
             check_free(job.target)
         told: list[Encoded] = []
         picture = load_picture(read(job.source), options.max_pixels)
-        data = codec.encode(
-            picture.pixels,
-            quality=options.quality,
-            effort=options.effort,
-            lanes=options.lanes,
-            variant=options.variant,
-            scales=options.scales,
-            parameters=dict(options.parameter),
-            like=like,
-            target_bpp=options.bpp,
-            target_psnr=options.psnr,
-            roi=roi,
-            ms_ssim_weight=options.ms_ssim_weight,
-            report=told.append,
-        )
+        with saturations() as clipped:
+            data = codec.encode(
+                picture.pixels,
+                quality=options.quality,
+                effort=options.effort,
+                lanes=options.lanes,
+                variant=options.variant,
+                scales=options.scales,
+                parameters=dict(options.parameter),
+                like=like,
+                target_bpp=options.bpp,
+                target_psnr=options.psnr,
+                roi=roi,
+                ms_ssim_weight=options.ms_ssim_weight,
+                report=told.append,
+            )
         write(job.target, data, replace=replaces(options))
         (encoded,) = told
         height, width = picture.pixels.shape[:2]
@@ -140,6 +142,8 @@ def run(options: argparse.Namespace) -> int:
         report.note(f"{job.source}: {width} x {height}, {_figures(encoded)}")
         if roi is not None:
             report.note(f"{job.source}: {_quality_by_region(codec.decode(data), picture.pixels, roi)}")
+        for stream in clipped:
+            report.note(f"{job.source}: {stream}")
         for what in picture.dropped:
             report.note(f"{job.source}: not kept: {what}")
         if options.json:

@@ -27,6 +27,7 @@ def run(options: argparse.Namespace) -> int:
         base=Path(options.base) if options.base else None,
         arch=options.arch,
         calibrate=[Path(path) for path in options.calibrate],
+        weights_key=options.weights_key,
         variant=options.variant,
         decoder_only=options.decoder_only,
         float16=options.float16,

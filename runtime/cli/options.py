@@ -262,11 +262,15 @@ def _add_export(commands: Commands) -> None:
     export.add_argument("--base", metavar="FILE", help="checkpoint of the codec that the family is built on")
     export.add_argument("--arch", metavar="NAME", help="architecture of an imported checkpoint")
     export.add_argument(
+        "--weights-key", metavar="KEY", help="which weights of an imported checkpoint that has several sets (`ema`)"
+    )
+    export.add_argument(
         "--calibrate",
         nargs="+",
         default=[],
         metavar="PICTURE",
-        help="calibrate an imported codec's integers with these too (default: with what its own prior gives)",
+        help="compare the bundle with its checkpoint on these (default: on a made picture), and calibrate an imported "
+        "codec's integers with them",
     )
     export.add_argument("--variant", "--width", metavar="NAME", help="only this variant (default: all)")
     export.add_argument("--decoder-only", action="store_true", help="leave out what only encoding needs")

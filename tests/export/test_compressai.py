@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,79 +16,28 @@ pytest.importorskip("onnxscript")
 from torch import Tensor, nn  # noqa: E402
 
 import nicrt  # noqa: E402
+from compressai_models import HARBOUR, PEDESTAL, random_model, saved, state_dict_of  # noqa: E402
 from nicrt.export import compressai  # noqa: E402
 from nicrt.export.cli import export_family  # noqa: E402
-from nicrt.export.factorized import merge, tables  # noqa: E402
+from nicrt.export.factorized import merge, shifts, tables  # noqa: E402
 from nicrt.export.models.entropy import FactorizedPrior, gaussian_bits  # noqa: E402
-from nicrt.export.models.gdn import GDN  # noqa: E402
-from nicrt.export.models.mean_scale import Factorized, Hyperprior, MeanScale, ScaleOnly  # noqa: E402
+from nicrt.export.models.mean_scale import Hyperprior, MeanScale  # noqa: E402
 from nicrt.export.tables import build, gaussian  # noqa: E402
 from nicrt.runtime.bundle import Bundle  # noqa: E402
 from nicrt.runtime.errors import UnsupportedError  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
-HARBOUR = ROOT / "tests" / "pictures" / "harbour.png"
-PEDESTAL = 2.0**-36
-MODELS = dict(zip(compressai.ARCHITECTURES, (Factorized, ScaleOnly, MeanScale), strict=True))
 CHECKPOINTS_FIGURES = {
     0: (33.93, 0.368),
     2: (31.94, 0.547),
 }  # of `photographs`: dB, bpp, as the weights' README has them
 
 
-def _random(arch: str) -> Factorized | Hyperprior:
-    """A model of 6 channels and 9 latents with symbols and scales that are not all 0."""
-    torch.manual_seed(4)
-    model = MODELS[arch](6, 9, filters=(3, 3, 3, 3))
-    for name, parameter in model.named_parameters():
-        if name.startswith("prior."):
-            nn.init.normal_(parameter, 0, 0.4)
-    with torch.no_grad():
-        model.g_a[6].weight *= 40
-        model.g_s[0].weight *= 0.1
-        if isinstance(model, Hyperprior):
-            model.h_a[4].weight *= 4
-            model.h_s[4].bias[:9] += 1.5
-        for module in model.modules():
-            if isinstance(module, GDN):
-                module.gamma += 0.01 * torch.rand_like(module.gamma)
-    return model.eval().requires_grad_(False)
-
-
-def _state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """The model in CompressAI's layout."""
-    lists = {"H": "matrices", "B": "biases", "A": "factors"}
-    state: dict[str, Tensor] = {
-        "entropy_bottleneck.quantiles": torch.zeros(6, 1, 3),
-        "entropy_bottleneck._offset": torch.zeros(0, dtype=torch.int32),
-    }
-    for name, tensor in model.state_dict().items():
-        owner, _, last = name.rpartition(".")
-        if name.startswith("prior."):
-            _, kind, number = name.split(".")
-            state[f"entropy_bottleneck.{lists[kind]}.{number}"] = tensor
-        elif last in ("beta", "gamma"):
-            state[name] = torch.sqrt(tensor.double() + PEDESTAL).float()
-            least = 1e-6 if last == "beta" else 0.0
-            state[f"{owner}.{last}_reparam.pedestal"] = torch.tensor([PEDESTAL])
-            state[f"{owner}.{last}_reparam.lower_bound.bound"] = torch.tensor([(least + PEDESTAL) ** 0.5])
-        else:
-            state[name] = tensor
-    return state
-
-
-def _bytes(saved: Any) -> bytes:
-    file = io.BytesIO()
-    torch.save(saved, file)
-    return file.getvalue()
-
-
 @pytest.mark.parametrize("arch", compressai.ARCHITECTURES)
 def test_a_state_dict_becomes_the_model_that_it_came_from(arch: str) -> None:
-    model = _random(arch)
-    state = _state_dict(model)
+    model = random_model(arch)
+    state = state_dict_of(model)
     for wrapped in (state, {"network": arch, "state_dict": {f"module.{name}": t for name, t in state.items()}}):
-        loaded = compressai.load(arch, compressai.state_dict(_bytes(wrapped)))
+        loaded = compressai.load(arch, compressai.state_dict(saved(wrapped), arch))
         assert type(loaded) is type(model) and (loaded.channels, loaded.latents) == (6, 9)
         for name, tensor in model.state_dict().items():
             torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=1e-6, atol=1e-7)
@@ -99,14 +46,51 @@ def test_a_state_dict_becomes_the_model_that_it_came_from(arch: str) -> None:
 
 
 def test_the_reparametrisation_is_undone_with_its_bounds() -> None:
-    bound = (1e-6 + PEDESTAL) ** 0.5
+    stored = torch.tensor([-3.0, 0.0, 0.5, 2.0])
     state = {
-        "g_a.1.beta": torch.tensor([-3.0, 0.0, 0.5, 2.0]),
-        "g_a.1.beta_reparam.pedestal": torch.tensor([PEDESTAL]),
-        "g_a.1.beta_reparam.lower_bound.bound": torch.tensor([bound]),
+        "g_a.1.beta": stored,
+        "g_a.1.beta_reparam.pedestal": torch.tensor([0.25]),
+        "g_a.1.beta_reparam.lower_bound.bound": torch.tensor([0.75]),
     }
     values = compressai.renamed(state)["g_a.1.beta"]
-    torch.testing.assert_close(values, torch.tensor([1e-6, 1e-6, 0.25, 4.0]), rtol=1e-5, atol=0)
+    torch.testing.assert_close(values, torch.tensor([0.3125, 0.3125, 0.3125, 3.75]), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("lacking", [("pedestal",), ("bound",), ("pedestal", "bound")])
+def test_buffers_that_averaging_drops_are_those_of_compressai(lacking: tuple[str, ...]) -> None:
+    stored = torch.tensor([-3.0, 0.0, 0.5, 2.0])
+    state = {"g_a.1.beta": stored, "g_s.3.gamma": stored}
+    for name, least in (("g_a.1.beta", 1e-6), ("g_s.3.gamma", 0.0)):
+        buffers = {"pedestal": PEDESTAL, "lower_bound.bound": (least + PEDESTAL) ** 0.5}
+        kept = {key: value for key, value in buffers.items() if not key.endswith(lacking)}
+        state |= {f"{name}_reparam.{key}": torch.tensor([value]) for key, value in kept.items()}
+    values = compressai.renamed(state)
+    torch.testing.assert_close(values["g_a.1.beta"], torch.tensor([1e-6, 1e-6, 0.25, 4.0]), rtol=1e-5, atol=0)
+    torch.testing.assert_close(values["g_s.3.gamma"], torch.tensor([0.0, 0.0, 0.25, 4.0]), rtol=1e-5, atol=1e-12)
+
+
+@pytest.mark.parametrize("arch", compressai.ARCHITECTURES)
+def test_parameters_alone_make_the_model_that_all_of_a_state_dict_makes(arch: str) -> None:
+    state = state_dict_of(random_model(arch))
+    buffers = ("reparam", "_offset", "_quantized", "_cdf", "bound", "scale_table", "target")
+    bare = {name: tensor for name, tensor in state.items() if not any(part in name for part in buffers)}
+    assert len(bare) < len(state)
+    whole, average = (compressai.load(arch, weights).state_dict() for weights in (state, bare))
+    for name, tensor in whole.items():
+        torch.testing.assert_close(average[name], tensor, rtol=1e-5, atol=1e-7)
+    x = torch.rand(1, 3, 64, 64)
+    assert compressai.evaluate(arch, bare, x)[0] == pytest.approx(compressai.evaluate(arch, state, x)[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("arch", compressai.ARCHITECTURES)
+def test_the_reference_is_the_float_model(arch: str) -> None:
+    """They have nothing in common but the weights."""
+    model = random_model(arch)
+    x = torch.rand(1, 3, 64, 128)
+    bits, reconstruction = compressai.evaluate(arch, state_dict_of(model), x)
+    own = model.evaluate(x)
+    assert bits == pytest.approx(own.z_bits + own.symbol_bits, rel=1e-4)
+    torch.testing.assert_close(reconstruction, own.reconstruction, rtol=1e-3, atol=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +100,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     result = {}
     for arch in compressai.ARCHITECTURES:
         checkpoint = folder / f"{arch}.pth.tar"
-        checkpoint.write_bytes(_bytes(_state_dict(_random(arch))))
+        checkpoint.write_bytes(saved(state_dict_of(random_model(arch))))
         result[arch] = folder / arch
         pictures = [HARBOUR] if arch == compressai.HYPERPRIOR else []
         export_family("compressai", checkpoint, result[arch], arch=arch, calibrate=pictures)
@@ -125,7 +109,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("arch", compressai.ARCHITECTURES)
 def test_bundles_of_every_architecture_code_what_torch_codes(bundles: dict[str, Path], arch: str) -> None:
-    model = _random(arch)
+    model = random_model(arch)
     codec = nicrt.load(bundles[arch], threads=1)
     pixels = np.asarray(Image.open(HARBOUR).convert("RGB"))[:128, :192]
     x = torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)[None]
@@ -140,6 +124,7 @@ def test_bundles_of_every_architecture_code_what_torch_codes(bundles: dict[str, 
         latents, _ = model.analyse(x)
         assert torch.equal(y, torch.round(latents - mean).int())
     else:
+        y = y + torch.from_numpy(shifts(model.prior))[:, None, None]
         assert torch.equal(y, own.symbols)
     assert np.count_nonzero(y.numpy()) > 0.1 * y.numel()
     expected = model.g_s(y.float() + mean).clamp(0, 1).mul(255).round().numpy()[0].transpose(1, 2, 0)
@@ -167,7 +152,7 @@ def test_another_process_writes_the_same_bytes(bundles: dict[str, Path], tmp_pat
 
 
 def test_half_weights_are_kept_where_pictures_stay_the_same() -> None:
-    model = _random(compressai.MEAN)
+    model = random_model(compressai.MEAN)
     latents = [torch.randn(1, 9, 4, 4)]
     half = compressai.with_half_weights(model, latents)
     assert half is not model
@@ -185,7 +170,8 @@ def test_more_channels_than_tables_share_the_nearest() -> None:
     for parameter in prior.parameters():
         nn.init.normal_(parameter, 0, 0.5)
     prior.requires_grad_(False)
-    full, fewer = tables(prior, 40), tables(prior, 40, most=25)
+    shift = np.zeros(40, np.int64)
+    full, fewer = tables(prior, shift), tables(prior, shift, most=25)
     assert len(full.tables) == 40 and len(fewer.tables) == 25
     assert fewer.channel is not None and fewer.channel.shape == (1, 40) and set(fewer.channel[0]) == set(range(25))
     scales = [0.3, 8.0, 0.31, 2.0]
@@ -198,23 +184,23 @@ def test_more_channels_than_tables_share_the_nearest() -> None:
 
 
 def test_what_cannot_be_imported_is_refused_with_a_reason(tmp_path: Path) -> None:
-    state = _state_dict(_random(compressai.MEAN))
+    state = state_dict_of(random_model(compressai.MEAN))
     context = {**state, "context_prediction.weight": torch.zeros(1)}
     other = {"g_a.0.conv1.weight": torch.zeros(3, 3, 3, 3)}
     incomplete = {name: tensor for name, tensor in state.items() if name != "h_a.2.weight"}
     file = tmp_path / "checkpoint"
-    for saved, arch, reason in (
+    for value, arch, reason in (
         (state, None, "--arch"),
         (state, "cheng2020-attn", "one of"),
         (state, compressai.HYPERPRIOR, "is of mbt2018-mean.*--arch mbt2018-mean"),
-        (_state_dict(_random(compressai.FACTORIZED)), compressai.MEAN, "is of bmshj2018-factorized"),
+        (state_dict_of(random_model(compressai.FACTORIZED)), compressai.MEAN, "is of bmshj2018-factorized"),
         (context, compressai.MEAN, "context model"),
         (other, compressai.MEAN, "transforms"),
         (incomplete, compressai.MEAN, "h_a.2.weight"),
-        ([1, 2], compressai.MEAN, "state dict"),
-        ({"state_dict": Path("x")}, compressai.MEAN, "not a PyTorch checkpoint"),  # code, which is never run
+        ([1, 2], compressai.MEAN, "no state dict"),
+        ({"state_dict": Path("x")}, compressai.MEAN, "no state dict"),
     ):
-        file.write_bytes(_bytes(saved))
+        file.write_bytes(saved(value))
         with pytest.raises(UnsupportedError, match=reason):
             export_family("compressai", file, tmp_path / "out", arch=arch)
     file.write_bytes(b"no checkpoint")
@@ -256,7 +242,7 @@ def test_the_lowered_checkpoint_costs_less_than_half_a_percent(
     import onnxruntime
 
     weights = checkpoint.with_name("compressai-mbt2018-mean.pth.tar")
-    model = compressai.load(compressai.MEAN, compressai.state_dict(weights.read_bytes()))
+    model = compressai.load(compressai.MEAN, compressai.state_dict(weights.read_bytes(), compressai.MEAN))
     assert isinstance(model, MeanScale)
     session = onnxruntime.InferenceSession(imported / "graphs" / "hyper.onnx", providers=["CPUExecutionProvider"])
     scalars = {name: np.array([value], np.int32) for name, value in (("step", 0), ("skip", 0), ("dz", 3))}

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,7 +179,8 @@ def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(
         return draw(self, random, progress)
 
     monkeypatch.setattr(kind, "draw", interrupted)
-    main([*arguments, "--steps", "5", "--out", str(tmp_path / "parts.safetensors")])
+    ended = main([*arguments, "--steps", "5", "--out", str(tmp_path / "parts.safetensors")])
+    assert ended == 128 + signal.SIGTERM
     assert len(drawn) == 2 and recipe_facts((tmp_path / "parts.safetensors").read_bytes())["share_of_schedule"] == 0.4
     resumed = ["--resume", str(tmp_path / "parts.resume.pt"), "--out", str(tmp_path / "parts.safetensors")]
     main([family, "--data", str(folder), *resumed])
@@ -323,12 +329,86 @@ def test_pauses_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [clock.lap() for _ in range(5)] == [1.0] * 5
 
 
+def test_loading_and_checkpoints_count_in_minutes(
+    folder: Path, bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of six seconds whose loading, first drawing, and each checkpoint take a second and more: it ends in time,
+    and says how long it took."""
+    kind, pauses = KINDS["mean-scale"], {"init": 1.0, "draw": 1.2, "save": 1.0}
+    seen = []
+
+    def slow(name: str, function: Callable[..., Any], only_first: bool = False) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            if not only_first or name not in seen:
+                time.sleep(pauses[name])
+            seen.append(name)
+            return function(*arguments, **options)
+
+        return wrapped
+
+    monkeypatch.setattr(kind, "__init__", slow("init", kind.__init__))
+    monkeypatch.setattr(loop.Trainer, "save", slow("save", loop.Trainer.save))
+    draws = slow("draw", kind.draw, only_first=True)
+    after_pauses_were_known = iter([kind.draw] * 5)
+    monkeypatch.setattr(kind, "draw", lambda *a: next(after_pauses_were_known, draws)(*a))
+    save_file(bases["mean-scale"], tmp_path / "base.safetensors")
+    out = tmp_path / "out.safetensors"
+    arguments = ["--data", str(folder), "--base", str(tmp_path / "base.safetensors"), "--out", str(out)]
+    start = time.monotonic()
+    assert main(["mean-scale", *arguments, "--minutes", "0.1"]) == 0
+    assert time.monotonic() - start < 8.5  # 9.2 and the last step, were they not counted
+    assert seen.count("save") == 2 and "draw" in seen
+    assert recipe_facts(out.read_bytes())["share_of_schedule"] == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_before_the_run_ends(
+    folder: Path, bases: Bases, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    save_file(bases["mean-scale"], tmp_path / "base.safetensors")
+    out = tmp_path / "out.safetensors"
+    small = "import sys; from nicrt.export.recipes import mean_scale as m; m.BATCH, m.CROP = 1, 64; "
+    script = small + "from nicrt.export.recipes.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["mean-scale", "--data", str(folder), "--base", str(tmp_path / "base.safetensors"), "--minutes", "60"]
+    run = subprocess.Popen([sys.executable, "-c", script, *arguments, "--out", str(out)])
+    try:
+        until = time.monotonic() + 120
+        while not out.is_file() and time.monotonic() < until:  # written after the first step
+            time.sleep(0.05)
+        steps = recipe_facts(out.read_bytes())["steps"]
+        time.sleep(0.5)
+        run.send_signal(number)
+        assert run.wait(60) == code
+    finally:
+        run.kill()
+    assert recipe_facts(out.read_bytes())["steps"] > steps
+    assert loop.resume_file(out).is_file() and not list(tmp_path.glob(".*"))
+
+
+def test_what_a_run_cannot_start_from_is_one_line(folder: Path, bases: Bases, tmp_path: Path) -> None:
+    damaged, other = tmp_path / "damaged", tmp_path / "other.safetensors"
+    damaged.write_bytes(b"\x80\x02.")
+    save_file(bases["flow"], other)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "broken.png").write_bytes(b"no picture")
+    for data_folder, options, reason in (
+        (folder, ["--base", str(damaged)], "not a safetensors file"),
+        (folder, ["--base", str(other)], "do not fit this recipe"),
+        (folder, ["--resume", str(damaged)], "not a PyTorch checkpoint"),
+        (folder, ["--resume", str(other)], "damaged|not"),
+        (tmp_path / "photos", [], "broken.png: not a picture"),
+    ):
+        with pytest.raises(SystemExit, match=reason) as ended:
+            main(["mean-scale", "--data", str(data_folder), "--steps", "1", "--out", str(tmp_path / "o"), *options])
+        assert len(str(ended.value).splitlines()) == 1
+
+
 def test_schedules() -> None:
-    schedule = loop.Schedule("seconds", 100.0).after(25.0)
+    schedule = loop.Schedule("seconds", 100.0).spent(25.0).after_step()
     assert schedule.progress == 0.25
     rest = schedule.changed("steps", 3)
-    assert rest.progress == 0.25 and rest.after(9.0).progress == 0.5
-    end = rest.after(9.0).after(9.0).after(9.0)
+    assert rest.progress == 0.25 and rest.spent(9.0).after_step().progress == 0.5
+    end = rest.after_step().after_step().after_step()
     assert end.progress == 1 and end.learning_rate(1000) == pytest.approx(loop.LEAST_RATE)
 
 

@@ -123,7 +123,33 @@ def test_wider_bins_of_z_have_their_own_tables() -> None:
 
 def test_a_distribution_out_of_reach_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="no mass"):
-        by_channel(lambda x: x - 1000.0, 1)
+        by_channel(lambda x: x - 1e9, 1)
+
+
+@pytest.mark.parametrize("centre", [300.0, -300.0])
+def test_clipped_symbols_have_the_mass_beyond(centre: float) -> None:
+    (table,) = by_channel(lambda x: x - centre, 1, limit=127)
+    end = math.copysign(127, centre)
+    assert (table.low, table.shift, table.frequency.tolist()) == (end, 0, [TOTAL - 1, 1])
+
+
+@pytest.mark.parametrize(("centre", "width"), [(0.0, 60.0), (200.0, 1.0), (-200.0, 9.0)])
+def test_latents_that_are_not_clipped_have_raw_bits(centre: float, width: float) -> None:
+    (table,) = by_channel(lambda x: (x - centre) / width, 1)
+    assert table.shift > 0
+    assert table.overhead_bits < 1.2 if centre else table.overhead_bits < 0.01
+
+
+def test_medians_of_a_prior() -> None:
+    prior = FactorizedPrior(3, (2,))
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            torch.nn.init.normal_(parameter, 0, 0.5)
+        weight = torch.nn.functional.softplus(prior.H[0])
+        prior.B[0] -= weight * torch.tensor([0.0, 250.0, -9000.0])[:, None, None]
+    medians = prior.medians()
+    assert torch.allclose(prior.logits(medians[:, None]), torch.zeros(3, 1, dtype=torch.float64), atol=1e-6)
+    assert [round(float(m), -1) for m in medians[1:]] == [250, -9000]
 
 
 def test_the_coder_takes_the_tables() -> None:

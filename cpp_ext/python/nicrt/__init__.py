@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .runtime.pictures import ClippingWarning as ClippingWarning
     from .runtime.target import Encoded as Encoded
     from .runtime.target import TargetWarning as TargetWarning
+    from .runtime.saturation import SaturationWarning as SaturationWarning
 
 _HOME = {
     "backend_names": "backends",
@@ -61,11 +62,12 @@ _HOME = {
     "WrongBundleError": "errors",
     "Limits": "limits",
     "ClippingWarning": "pictures",
+    "SaturationWarning": "saturation",
 }
 
 __all__ = [  # noqa: RUF022 - the order in which a reader needs them
     "load", "load_for", "decode", "info", "Codec", "Encoded", "FileInfo", "Limits", "backend_names",
-    "PictureIdWarning", "TargetWarning", "DeviceDecoder", "DevicePicture",
+    "PictureIdWarning", "TargetWarning", "SaturationWarning", "DeviceDecoder", "DevicePicture",
     "NicrtError", "TruncatedError", "CorruptError", "UnsupportedError", "LimitError", "WrongBundleError", "ImageError",
     "InternalError", "ClippingWarning",
 ]  # fmt: skip
