@@ -6,7 +6,7 @@ import os
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from nicrt import _core
 
+from .analysis_choice import AnalysisChoice, encode_with
 from .backends import AUTO, GraphSet
 from .bundle import Bundle, find, find_by_symbol_id
 from .choose import DEFAULT_QUALITY, Wish, choose
@@ -135,22 +136,25 @@ class Codec:
             wish = Wish(quality, variant, scales, parameters or {})
             wish, goal = self._resolve(pixels, wish, edit, effort)
             name, values = choose(self._bundle.manifest, wish, pixels.shape[:2])
+            open_parameters = values.keys() - wish.parameters.keys()
         else:
             name, values = self._parameters_of(parse(like, self._limits))
-        return self._encode(pixels, name, values, goal, effort=effort, lanes=lanes, tile=tile)
+            open_parameters = set()
+        return self._encode(pixels, name, values, open_parameters, goal, effort=effort, lanes=lanes, tile=tile)
 
     def _encode(
         self,
         pixels: Rgb,
         name: str,
         values: dict[str, list[int]],
+        open_parameters: Collection[str],
         goal: Goal | None,
         *,
         effort: int,
         lanes: str,
         tile: int | None,
     ) -> bytes:
-        """Encode with a variant and its parameters, all checked here."""
+        """Encode with a variant and its parameters, all checked here; the encoder may change the open ones."""
         height, width = pixels.shape[:2]
         variant = self._bundle.manifest.variants[name]
         stages = variant.program.stages
@@ -165,9 +169,10 @@ class Codec:
             given = None
             if goal is not None:
                 given = edited_symbols(self._bundle, variant.program, values, pixels, goal, effort, self._threads)
-            streams = self._interpreter(name).encode(
-                pixels, values, tile=tile, symbols_per_lane=LANES[lanes], effort=effort, given=given
-            )
+            interpreter = self._interpreter(name)
+            choice = AnalysisChoice(self._bundle, variant.program, interpreter, open_parameters, effort)
+            options = {"tile": tile, "symbols_per_lane": LANES[lanes], "effort": effort, "given": given}
+            values, streams = encode_with(choice if given is None else None, interpreter, pixels, values, **options)
             ids = bytes.fromhex(variant.symbol_id), bytes.fromhex(variant.picture_id)
             parameters = [values[p.name] for p in variant.program.parameters]
             return _core.write(*ids, width, height, tile, parameters, streams)
