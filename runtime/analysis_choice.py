@@ -5,8 +5,8 @@ knows already, so that decoders need nothing for it:
 
 - Side information reaches the end of its range, and scales and means are then nonsense: code it in coarser steps.
 - Symbols that are not coded, because they are expected to be 0, are far from it: code all.
-- The analysis does not give latents from which the synthesis makes the picture: run it once more on the picture plus
-  what the synthesis of its latents (not rounded) lacks, and add the difference.
+- The analysis does not give latents from which the synthesis makes the picture: see `refinement`. This and the second
+  are for programs whose analysis has levels of effort.
 
 On photographs all three only look: at the symbols, and at how much neighbouring pixels differ.
 """
@@ -14,7 +14,7 @@ On photographs all three only look: at the symbols, and at how much neighbouring
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -61,9 +61,10 @@ class Retry(Exception):  # noqa: N818 (no error)
 def clip_limits(bundle: Bundle, program: Program) -> dict[str, tuple[str, int]]:
     """Streams of side information whose steps a parameter sets: symbols → that parameter and the largest symbol."""
     found = {}
+    numbers = {p.name for p in program.parameters if p.length is None and not p.is_sizes}
     for stage in program.stages:
         for entropy in stage.steps:
-            if not isinstance(entropy, Entropy) or entropy.set is None:
+            if not isinstance(entropy, Entropy) or entropy.set not in numbers:
                 continue
             for run in stage.steps:
                 if isinstance(run, Run) and run.enc and entropy.out in run.outputs.values():
@@ -75,24 +76,23 @@ def clip_limits(bundle: Bundle, program: Program) -> dict[str, tuple[str, int]]:
 
 
 class AnalysisChoice:
-    """Looks at the steps of one encode. `open_parameters`: those that nobody has asked for."""
+    """Looks at the steps of one encode, which may take several attempts. `open_parameters`: those that nobody has asked
+    for."""
 
-    def __init__(
-        self, bundle: Bundle, program: Program, interpreter: Interpreter, open_parameters: Collection[str], effort: int
-    ) -> None:
-        self._bundle, self._program, self._interpreter = bundle, program, interpreter
-        self._open = set(open_parameters)
-        self._limits = clip_limits(bundle, program)
+    def __init__(self, interpreter: Interpreter, open_parameters: Collection[str], effort: int) -> None:
+        program = interpreter.program
+        self._interpreter, self._open = interpreter, open_parameters
+        self._limits = clip_limits(interpreter.bundle, program)
         self._most = {p.name: p.max for p in program.parameters}
         self._refinement = Refinement.of(program) if effort >= MIN_EFFORT else None
-        self._suspicious = False  # whether a threshold was lowered
+        self._suspicious = False  # whether all symbols are coded on account of what the first attempt gave
 
     def ran(self, entry: Scheduled, job: Job) -> None:
         """After a graph has run: raise Retry for other parameters, or change symbols that are not coded yet."""
         assert isinstance(entry.step, Run) and job.picture is not None
         for name in self._limits.keys() & set(entry.step.outputs.values()):
             self._check_limit(*self._limits[name], job.tensors[name].array, job.parameters)
-        if self._refinement is not None and entry.step is self._refinement.quantiser.step:
+        if self._refinement is not None and self._refinement.fits(entry.step, job):
             self._check_lost(self._refinement, entry.item, job)
             refine(self._refinement, self._interpreter, entry.item, job, self._tables, self._blocks(job.picture))
 
@@ -105,7 +105,7 @@ class AnalysisChoice:
     @property
     def _tables(self) -> TableGroup:
         assert self._refinement is not None
-        return self._bundle.groups[self._refinement.quantiser.symbols.tables]
+        return self._interpreter.bundle.groups[self._refinement.quantiser.symbols.tables]
 
     def _blocks(self, picture: Floats) -> npt.NDArray[np.bool_]:
         """Blocks to look at, bool [rows, columns]."""
@@ -178,12 +178,31 @@ def border_vividness(picture: Floats) -> Floats:
     return result
 
 
-def encode_with(
-    choice: AnalysisChoice | None, interpreter: Interpreter, picture: Floats, parameters: Values, **options: Any
+def encode_looking(
+    interpreter: Interpreter,
+    picture: Floats,
+    parameters: Values,
+    open_parameters: Collection[str],
+    tile: int,
+    symbols_per_lane: int,
+    effort: int,
+    given: list[Symbols] | None,
 ) -> tuple[Values, list[list[_core.EncodedStream]]]:
-    """Encode (`options` go to `Interpreter.encode`) → the parameters that `choice` has come to, and the streams."""
+    """`Interpreter.encode` → the parameters that the encoder has come to, and the streams. Where symbols are given,
+    there is nothing to decide."""
+    choice = AnalysisChoice(interpreter, open_parameters, effort) if given is None else None
     while True:
         try:
-            return parameters, interpreter.encode(picture, parameters, choice=choice, **options)
+            streams = interpreter.encode(
+                picture,
+                parameters,
+                tile=tile,
+                symbols_per_lane=symbols_per_lane,
+                effort=effort,
+                given=given,
+                choice=choice,
+            )
         except Retry as retry:
             parameters = {**parameters, **retry.values}
+        else:
+            return parameters, streams

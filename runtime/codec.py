@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from nicrt import _core
 
-from .analysis_choice import AnalysisChoice, encode_with
+from .analysis_choice import encode_looking
 from .backends import AUTO, GraphSet
 from .bundle import Bundle, find, find_by_symbol_id
 from .choose import DEFAULT_QUALITY, Wish, choose
@@ -169,13 +169,10 @@ class Codec:
             given = None
             if goal is not None:
                 given = edited_symbols(self._bundle, variant.program, values, pixels, goal, effort, self._threads)
-            interpreter = self._interpreter(name)
-            choice = AnalysisChoice(self._bundle, variant.program, interpreter, open_parameters, effort)
-            options = {"tile": tile, "symbols_per_lane": LANES[lanes], "effort": effort, "given": given}
-            values, streams = encode_with(choice if given is None else None, interpreter, pixels, values, **options)
+            runner, per_lane = self._interpreter(name), LANES[lanes]
+            values, streams = encode_looking(runner, pixels, values, open_parameters, tile, per_lane, effort, given)
             ids = bytes.fromhex(variant.symbol_id), bytes.fromhex(variant.picture_id)
-            parameters = [values[p.name] for p in variant.program.parameters]
-            return _core.write(*ids, width, height, tile, parameters, streams)
+            return _core.write(*ids, width, height, tile, [values[p.name] for p in variant.program.parameters], streams)
 
     def _file_of(self, pixels: Rgb, wish: Wish, effort: int) -> bytes:
         return self.encode(

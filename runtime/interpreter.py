@@ -85,9 +85,9 @@ class Interpreter:
     """One program of a bundle. Holds no state of a picture: safe to use from many threads."""
 
     def __init__(self, bundle: Bundle, program: Program, graphs: GraphSet, threads: int) -> None:
-        self._bundle = bundle
+        self.bundle = bundle
         self._specs = bundle.manifest.graphs
-        self._program = program
+        self.program = program
         self._graphs = graphs
         self._threads = threads
 
@@ -109,7 +109,7 @@ class Interpreter:
         """
         job = Job(parameters, tile, picture=picture, effort=effort, symbols_per_lane=symbols_per_lane, watch=watch)
         job.given = None if given is None else list(given)
-        items = list(rounds(self._program, parameters, (picture.shape[0], picture.shape[1])))
+        items = list(rounds(self.program, parameters, (picture.shape[0], picture.shape[1])))
         stages: list[list[_core.EncodedStream]] = [[] for _ in items]
         for entry in schedule(items, encoding=True, show=False):
             if isinstance(entry.step, Entropy):
@@ -137,7 +137,7 @@ class Interpreter:
         `region`: show only this part of it, and read and run only what it needs where the graphs' halos say what.
         """
         job = Job(parameters, file.tile_size, data=data, watch=watch, trace=trace)
-        items = list(rounds(self._program, parameters, (file.height, file.width)))[:stages]
+        items = list(rounds(self.program, parameters, (file.height, file.width)))[:stages]
         streams = streams_of(file, items)
         steps = schedule(items, encoding=False, show=pixels)
         if region is not None:
@@ -157,7 +157,7 @@ class Interpreter:
     def _tables(
         self, step: Entropy, shape: tuple[int, int, int], rect: Rect, job: Job
     ) -> tuple[_core.Codebook, npt.NDArray[np.uint8]]:
-        group = self._bundle.groups[step.tables]
+        group = self.bundle.groups[step.tables]
         if step.by == BY_CHANNEL:
             return group.by_channel(job.parameters[step.set] if step.set else [0])
         index = job.tensors[step.by].crop(rect)

@@ -1,7 +1,7 @@
 """Latents from which the synthesis makes the picture, where those of the analysis are none.
 
 The analysis runs once more on the picture plus what the synthesis of its latents, not rounded, lacks; the difference is
-added to them. On dithers, checkerboards and type two rounds of that give 2 to 9 dB for 3 to 15% more bytes.
+added to them. On dithers, checkerboards and type three rounds of that give 3 to 9 dB for 3 to 25% more bytes.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ BLOCK = 64
 WINDOW = 512
 """Edge in pixels of what is worked on at once."""
 ROUNDS = 3
-REACH = 255  # symbols beyond it are taken to cost as much
 MISSED = 0.92
+"""Share of the squared error that coding all symbols must leave at most: 0.18 to 0.9 with saturated fields, 0.97 with a
+checkerboard of single pixels, which no symbols help."""
+REACH = 255  # symbols beyond it are taken to cost as much
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -91,6 +93,14 @@ class Refinement:
         others = [run for run in runs if run is not levels[0] and PICTURE in run.inputs.values()]
         first = [run for run in others if read & set(run.outputs.values())]
         return cls(first[0], levels[0], show, quantiser) if len(first) == 1 else None
+
+    def fits(self, step: Entropy | Run, job: Job) -> bool:
+        """Whether the quantising step has run, and its tensors lie where the picture does."""
+        quantiser = self.quantiser
+        names = (quantiser.latents, quantiser.means, quantiser.symbols.out, quantiser.symbols.by)
+        return step is quantiser.step and all(
+            job.tensors[name].rect is not None and BLOCK % job.tensors[name].stride == 0 for name in names
+        )
 
 
 def refine(
@@ -226,6 +236,5 @@ def block_means(values: Array, rows: int, columns: int) -> Floats:
 
 
 def _blocks_of(window: Rect) -> tuple[slice, slice]:
-    return slice(window.top // BLOCK, -(-window.bottom // BLOCK)), slice(
-        window.left // BLOCK, -(-window.right // BLOCK)
-    )
+    rows, columns = slice(window.top // BLOCK, -(-window.bottom // BLOCK)), (window.left, window.right)
+    return rows, slice(columns[0] // BLOCK, -(-columns[1] // BLOCK))
