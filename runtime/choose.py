@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -32,13 +33,13 @@ def choose(manifest: Manifest, wish: Wish, size: tuple[int, int]) -> tuple[str, 
     if not 0 <= wish.quality <= 100:
         raise ValueError(f"quality is 0..100, not {wish.quality}")
     wanted = None if wish.variant is None else variant_named(manifest.name, manifest.variants, wish.variant)
-    # a variant without points of its own takes the parameters that it shares with the others'
-    points = [p for p in manifest.quality if p.variant == wanted] or list(manifest.quality)
-    variant, from_quality = _at_quality(points, wish.quality)
+    variant, from_quality = _at_quality(_points_of(manifest, wanted), wish.quality)
     variant = wanted or variant
     program = manifest.variants[variant].program
     values = default_parameters(program, size)
-    values.update((name, value) for name, value in from_quality.items() if name in values)
+    known = {p.name: p for p in program.parameters}
+    for name in known.keys() & from_quality.keys():
+        values[name] = [min(max(v, known[name].min), known[name].max) for v in from_quality[name]]
     if wish.scales is not None:
         values.update(_sizes(manifest.name, program, wish.scales, size))
     lengths = {p.name: None if p.is_sizes else p.length for p in program.parameters}
@@ -67,9 +68,19 @@ def variant_named(bundle: str, variants: Collection[str], text: str) -> str:
     raise ValueError(f"bundle {bundle!r} has no variant {text!r}; it has {', '.join(variants)}")
 
 
+def _points_of(manifest: Manifest, wanted: str | None) -> list[QualityPoint]:
+    """Those between which a quality lies: all of them, or the variant's own where one is asked for; one that has none
+    takes the parameters that it shares with the best."""
+    if wanted is None:
+        return manifest.quality
+    own = [p for p in manifest.quality if p.variant == wanted]
+    return own or [p for p in manifest.quality if p.variant == manifest.quality[-1].variant]
+
+
 def _at_quality(points: list[QualityPoint], quality: float) -> tuple[str, Values]:
-    below = max((p for p in points if p.quality <= quality), key=lambda p: p.quality, default=points[0])
-    above = min((p for p in points if p.quality >= quality), key=lambda p: p.quality, default=points[-1])
+    """Variant and parameters at a quality, not held to their limits."""
+    number = bisect(points, quality, 1, max(1, len(points) - 1), key=lambda p: p.quality)
+    below, above = points[number - 1], points[min(number, len(points) - 1)]
     span = above.quality - below.quality
     weight = (quality - below.quality) / span if span > 0 else 0.0
     if below.variant != above.variant:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +17,7 @@ import numpy.typing as npt
 
 from nicrt import _core
 
+from .analysis_choice import encode_looking
 from .backends import AUTO, GraphSet
 from .bundle import Bundle, open_bundle, open_by_symbol_id
 from .choose import DEFAULT_QUALITY, Values, Wish
@@ -32,6 +32,7 @@ from .opened import Opened, held_against
 from .pictures import Rgb, from_array, resize
 from .plan import Round, check_parameters, decoding_graphs, estimated_bytes, whole_rounds
 from .target import Encoded, TargetWarning, Trial, psnr_of
+from .warn import warn_caller
 from .windows import Rect
 
 Pixels = npt.NDArray[np.uint8]
@@ -129,8 +130,10 @@ class Codec:
         edit = Edit(target_bpp, target_psnr, weights, ms_ssim_weight)
         check_request(effort, edit, like is not None)
 
-        def encode(variant: str, values: Values, effort: int, goal: Goal | None) -> bytes:
-            return self._encode(pixels, variant, values, goal, effort=effort, lanes=lanes, tile=tile)
+        def encode(
+            variant: str, values: Values, open_parameters: Collection[str], effort: int, goal: Goal | None
+        ) -> tuple[Values, bytes]:
+            return self._encode(pixels, variant, values, open_parameters, goal, effort=effort, lanes=lanes, tile=tile)
 
         manifest = self._bundle.manifest
         encoding = Encoding(manifest, pixels, effort, encode, self.decode)
@@ -147,7 +150,7 @@ class Codec:
             psnr = psnr_of(trial.mse) if edit.target.is_set else None
             report(Encoded(trial.variant, trial.parameters, quality, len(trial.data), trial.bpp, psnr, missed))
         if missed is not None:
-            warnings.warn(missed, TargetWarning, stacklevel=4)  # who called `encode`
+            warn_caller(missed, TargetWarning)
         return trial.data
 
     def _encode(
@@ -155,13 +158,16 @@ class Codec:
         pixels: Rgb,
         name: str,
         values: Values,
+        open_parameters: Collection[str],
         goal: Goal | None,
         *,
         effort: int,
         lanes: str,
         tile: int | None,
-    ) -> bytes:
-        """Encode with a variant and its parameters, all checked here."""
+    ) -> tuple[Values, bytes]:
+        """Encode with a variant and its parameters, all checked here; the encoder may change the open ones. Gives the
+        parameters that it used, and the file.
+        """
         height, width = pixels.shape[:2]
         variant = self._bundle.manifest.variants[name]
         stages = variant.program.stages
@@ -181,12 +187,11 @@ class Codec:
         given = None
         if goal is not None:
             given = edited_symbols(self._bundle, variant.program, values, pixels, goal, effort, self._threads)
-        streams = self._interpreter(name).encode(
-            pixels, values, tile=tile, symbols_per_lane=LANES[lanes], effort=effort, given=given
-        )
+        runner, per_lane = self._interpreter(name), LANES[lanes]
+        values, streams = encode_looking(runner, pixels, values, open_parameters, tile, per_lane, effort, given)
         ids = bytes.fromhex(variant.symbol_id), bytes.fromhex(variant.picture_id)
         parameters = [values[p.name] for p in variant.program.parameters]
-        return _core.write(*ids, width, height, tile, parameters, streams)
+        return values, _core.write(*ids, width, height, tile, parameters, streams)
 
     @_memory_as_limit()
     def decode(
@@ -315,7 +320,7 @@ class Codec:
         )
         if strict:
             raise WrongBundleError(message)
-        warnings.warn(message, PictureIdWarning, stacklevel=6)  # who called `decode`
+        warn_caller(message, PictureIdWarning)
 
     def _interpreter(self, variant: str) -> Interpreter:
         with self._lock:

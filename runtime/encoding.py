@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import numpy as np
@@ -18,9 +18,10 @@ from .target import Trial, at_target, mean_squared_error, psnr_of
 SINGLE_PASS_EFFORT = 5  # above it, encoding iterates
 CLOSE_RATE, CLOSE_PSNR = 0.02, 0.2  # share of a rate, dB: a target missed by less is worth a second try
 
-Encode = Callable[[str, Values, int, Goal | None], bytes]
-"""Variant, parameters, effort, goal of the iterations → a file. All files of a search are made by it, with the lanes
-and tiles of the one that is kept: both cost bytes."""
+Encode = Callable[[str, Values, Collection[str], int, Goal | None], tuple[Values, bytes]]
+"""Variant, parameters, names of those that the encoder may change, effort, goal of the iterations → the parameters in
+the end, and a file. All files of a search are made by it, with the lanes and tiles of the one that is kept: both cost
+bytes."""
 
 
 class Encoding:
@@ -59,10 +60,11 @@ class Encoding:
         """The file with the variant and the parameters of another one, its layers scaled to this picture."""
         program, made_for = self._manifest.variants[other.variant].program, (other.file.height, other.file.width)
         values = for_size(program, other.parameters, made_for, self._pixels.shape[:2])
-        return self._trial(Wish(), other.variant, values, self._effort, None)
+        return self._trial(Wish(parameters=values), other.variant, values, self._effort, None)
 
     def _trial(self, wish: Wish, variant: str, values: Values, effort: int, goal: Goal | None) -> Trial:
-        data = self._encode(variant, values, effort, goal)
+        open_parameters = values.keys() - wish.parameters.keys()
+        values, data = self._encode(variant, values, open_parameters, effort, goal)
         height, width = self._pixels.shape[:2]
 
         def error() -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +24,14 @@ from .fileinfo import Buffer
 from .manifest import DIMENSION, Entropy, Graph, Port, Program, Run
 from .opened import streams_of
 from .pictures import resample
-from .plan import Parameters, Round, rounds
+from .plan import MAX_SIDE, Parameters, Round, rounds
 from .saturation import saturated, symbol_range, tell
 from .schedule import Scheduled, narrow, schedule
 from .validate import BY_CHANNEL, COLUMNS, PICTURE, ROWS, SIZE, parameter_source
 from .windows import MIN_WINDOWED, Placed, Rect, empty_like, place, unit_of, window_edge
+
+if TYPE_CHECKING:
+    from .analysis_choice import AnalysisChoice
 
 Picture = npt.NDArray[np.float32]
 Watch = Callable[[Entropy, npt.NDArray[np.int32]], None]  # sees the symbols of every stream, zeros where not coded
@@ -35,7 +39,7 @@ Trace = Callable[[str, float], None]  # told the name of every decoding step and
 
 
 @dataclass
-class _Job:
+class Job:
     """State of one encode (`picture` is there) or decode (`data` is)."""
 
     parameters: Parameters
@@ -83,9 +87,9 @@ class Interpreter:
     """One program of a bundle. Holds no state of a picture: safe to use from many threads."""
 
     def __init__(self, bundle: Bundle, program: Program, graphs: GraphSet, threads: int) -> None:
-        self._bundle = bundle
+        self.bundle = bundle
         self._specs = bundle.manifest.graphs
-        self._program = program
+        self.program = program
         self._graphs = graphs
         self._threads = threads
 
@@ -99,19 +103,23 @@ class Interpreter:
         effort: int,
         watch: Watch | None = None,
         given: Sequence[npt.NDArray[np.int32]] | None = None,
+        choice: AnalysisChoice | None = None,
     ) -> list[list[_core.EncodedStream]]:
         """picture: float32 [height, width, 3] in [0, 1] → the streams of each round. `given`: the symbols of every
-        stream in file order, int32 [channels, height, width]; encoder graphs do not run then.
+        stream in file order, int32 [channels, height, width]; encoder graphs do not run then. `choice` may change
+        symbols before they are coded, or raise Retry.
         """
-        job = _Job(parameters, tile, picture=picture, effort=effort, symbols_per_lane=symbols_per_lane, watch=watch)
+        job = Job(parameters, tile, picture=picture, effort=effort, symbols_per_lane=symbols_per_lane, watch=watch)
         job.given = None if given is None else list(given)
-        items = list(rounds(self._program, parameters, (picture.shape[0], picture.shape[1])))
+        items = list(rounds(self.program, parameters, (picture.shape[0], picture.shape[1])))
         stages: list[list[_core.EncodedStream]] = [[] for _ in items]
         for entry in schedule(items, encoding=True, show=False):
             if isinstance(entry.step, Entropy):
                 stages[entry.item.number].append(self._write(entry.step, entry.item, job))
             elif not entry.step.enc or job.given is None:
-                self._run(entry, job)
+                self.run(entry, job)
+                if choice is not None:
+                    choice.ran(entry, job)
             job.forget(entry.dies)
         return stages
 
@@ -130,8 +138,8 @@ class Interpreter:
         """Run the first `stages` rounds and show the last of them: uint8 [height, width, 3], or None without `pixels`.
         `region`: show only this part of it, and read and run only what it needs where the graphs' halos say what.
         """
-        job = _Job(parameters, file.tile_size, data=data, watch=watch, trace=trace)
-        items = list(rounds(self._program, parameters, (file.height, file.width)))[:stages]
+        job = Job(parameters, file.tile_size, data=data, watch=watch, trace=trace)
+        items = list(rounds(self.program, parameters, (file.height, file.width)))[:stages]
         streams = streams_of(file, items)
         steps = schedule(items, encoding=False, show=pixels)
         if region is not None:
@@ -144,14 +152,14 @@ class Interpreter:
                 assert stream is not None
                 self._read(entry, stream, job)
             else:
-                self._run(entry, job)
+                self.run(entry, job)
             job.forget(entry.dies)
         return _shown(items[-1], job, region) if pixels else None
 
     def _tables(
-        self, step: Entropy, shape: tuple[int, int, int], rect: Rect, job: _Job
+        self, step: Entropy, shape: tuple[int, int, int], rect: Rect, job: Job
     ) -> tuple[_core.Codebook, npt.NDArray[np.uint8]]:
-        group = self._bundle.groups[step.tables]
+        group = self.bundle.groups[step.tables]
         if step.by == BY_CHANNEL:
             return group.by_channel(job.parameters[step.set] if step.set else [0])
         index = job.tensors[step.by].crop(rect)
@@ -159,7 +167,7 @@ class Interpreter:
             raise UnsupportedError(f"the bundle's index {step.by!r} has shape {index.shape}, its symbols {shape}")
         return group.by_index(), np.ascontiguousarray(index[0, :, : shape[1], : shape[2]], dtype=np.uint8)
 
-    def _write(self, step: Entropy, item: Round, job: _Job) -> _core.EncodedStream:
+    def _write(self, step: Entropy, item: Round, job: Job) -> _core.EncodedStream:
         shape, rect = item.shape(step), Rect.of(item.padded)
         codebook, index = self._tables(step, shape, rect, job)
         source = job.tensors[step.out].array[0] if job.given is None else job.given.pop(0)
@@ -175,7 +183,7 @@ class Interpreter:
         job.finish(step, symbols, rect)
         return encoded
 
-    def _read(self, entry: Scheduled, stream: _core.Stream, job: _Job) -> None:
+    def _read(self, entry: Scheduled, stream: _core.Stream, job: Job) -> None:
         step, rect, whole = entry.step, entry.rect, entry.item.shape(entry.step)  # type: ignore[arg-type]
         assert isinstance(step, Entropy) and rect is not None
         shape = whole
@@ -189,7 +197,8 @@ class Interpreter:
             job.trace(f"entropy {step.out}", perf_counter() - start)
         job.finish(step, symbols, rect)
 
-    def _run(self, entry: Scheduled, job: _Job) -> None:
+    def run(self, entry: Scheduled, job: Job) -> None:
+        """Run a graph's step; its outputs are among the job's tensors then."""
         run, rect, item = entry.step, entry.rect, entry.item
         assert isinstance(run, Run) and rect is not None
         name = run.graph
@@ -207,7 +216,7 @@ class Interpreter:
             outputs = self._run_windows(name, run, item, job, rect)
         job.tensors.update(zip(run.outputs.values(), outputs, strict=True))
 
-    def _run_windows(self, name: str, run: Run, item: Round, job: _Job, rect: Rect) -> list[Placed]:
+    def _run_windows(self, name: str, run: Run, item: Round, job: Job, rect: Rect) -> list[Placed]:
         """Run a graph on `rect`, window by window where that is large."""
         graph, bounds, rows = self._specs[name], Rect.of(item.padded), range(item.padded[0])
         unit = unit_of(graph.inputs, job.strides(run.inputs))
@@ -228,7 +237,7 @@ class Interpreter:
         return whole
 
     def _call(
-        self, name: str, run: Run, item: Round, job: _Job, rows: range, around: Rect, window: Rect
+        self, name: str, run: Run, item: Round, job: Job, rows: range, around: Rect, window: Rect
     ) -> list[Placed]:
         """Run a graph on `around`; its outputs in the step's order, cut to `window`."""
         graph = self._specs[name]
@@ -250,7 +259,24 @@ class Interpreter:
             return placed
         return [Placed(p.crop(window), window, p.stride, p.axes) for p in placed]
 
-    def _source(self, source: str, item: Round, job: _Job, rows: range, rect: Rect) -> Array:
+    def evaluate(
+        self, name: str, run: Run, item: Round, job: Job, rect: Rect, given: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """Run a graph in the place of a step's on `rect`, some of its sources given → the step's tensors."""
+        rows = range(item.padded[0])
+        inputs = {
+            port: given[source] if source in given else self._source(source, item, job, rows, rect)
+            for port, source in run.inputs.items()
+        }
+        results = self._graphs.get(name).run(inputs, list(run.outputs))
+        return dict(zip(run.outputs.values(), results, strict=True))
+
+    def halo(self, run: Run) -> int:
+        """Pixels around a window on which what a step makes of it depends; a whole picture where that is not known."""
+        halos = [self._specs[name].halo for name in (run.graph, *run.effort.values())]
+        return max(MAX_SIDE if halo is None else halo for halo in halos)
+
+    def _source(self, source: str, item: Round, job: Job, rows: range, rect: Rect) -> Array:
         if source == PICTURE:
             return job.pixels(item, rect)
         if source == SIZE:
@@ -277,7 +303,7 @@ def _tiles_of(
     return shape, stream.window(columns, first[0], first[1], last[0] - first[0], last[1] - first[1])
 
 
-def _shown(item: Round, job: _Job, region: Rect | None) -> npt.NDArray[np.uint8]:
+def _shown(item: Round, job: Job, region: Rect | None) -> npt.NDArray[np.uint8]:
     shown = job.tensors[item.stage.shown]
     height, width = item.size
     rect = Rect.of(item.padded) if shown.rect is None else shown.rect

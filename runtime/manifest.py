@@ -197,7 +197,9 @@ class Variant(_Strict):
 
 class QualityPoint(_Strict):
     """Where `quality` (0..100) leads. Between two points of one variant the parameters are interpolated linearly and
-    rounded; between points of two variants the nearer one counts.
+    rounded; between points of two variants the nearer one counts. A variant that is asked for has its own points alone;
+    one without points has those of the last point's variant. Beyond the first and last point parameters go on as
+    between the nearest two, within their limits.
     """
 
     quality: Annotated[float, Meta(ge=0, le=100)]

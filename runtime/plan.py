@@ -12,6 +12,8 @@ from .windows import MIN_WINDOWED, window_edge
 
 MAX_SIDE = 1 << 24
 ARENA_GROWTH = 2  # backends take memory in blocks that double
+REFINED_AT_ONCE = 768**2
+"""Pixels of a window in which an encoder looks at what its symbols show (`refinement`), with what lies around it."""
 
 Parameters = Mapping[str, list[int]]
 
@@ -147,6 +149,9 @@ def estimated_bytes(
         for names, bands in _graphs_run(steps, encoding=encoding):
             per_pixel = max(workspace(name) for name in names)
             total += per_pixel * _pixels_at_once([graphs[name] for name in names], per_pixel, bands, item.padded)
+        if encoding and any(isinstance(step, Run) and step.effort for step in item.stage.steps):
+            shown = sum(workspace(run.graph) for run in item.stage.show_runs)
+            total += shown * min(height * width, REFINED_AT_ONCE)
         most = max(most, 9 * places + 15 * height * width + ARENA_GROWTH * int(total))
     return most
 

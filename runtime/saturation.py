@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from .errors import UnsupportedError
 from .manifest import Graph, Run, Stage
+from .warn import warn_caller
 
 SYMBOL_MIN, SYMBOL_MAX = -(1 << 15), (1 << 15) - 1
 
@@ -91,6 +91,6 @@ def tell(stream: Saturated) -> None:
     """Who asked by `saturations`, or everyone."""
     found = _found.get()
     if found is None:
-        warnings.warn(str(stream), SaturationWarning, stacklevel=6)
+        warn_caller(str(stream), SaturationWarning)
     else:
         found[:] = [other for other in found if other.stream != stream.stream] + [stream]

@@ -12,10 +12,10 @@ Samples are sRGB-encoded unless a file says otherwise. Floats beyond black or wh
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import numpy.typing as npt
+
+from ..warn import warn_caller
 
 Rgb = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -43,7 +43,7 @@ def from_array(array: npt.ArrayLike) -> Rgb:
     elif pixels.dtype.kind == "f":
         scaled, clipped = clip(pixels)
         if clipped:
-            warnings.warn(f"the picture has {clipped}", ClippingWarning, stacklevel=3)
+            warn_caller(f"the picture has {clipped}", ClippingWarning)
     else:
         raise TypeError(f"a picture is of unsigned integers of 8, 16 or 32 bits or of floats, not of {pixels.dtype}")
     return as_rgb(scaled)

@@ -111,6 +111,10 @@ def test_indices_are_the_integer_reference(bundle: nicrt.Codec, model: Flow, cro
     assert ((xa == NOT_CODED) | (xb == NOT_CODED)).all()
 
 
+def test_shipped_qualities_are_those_of_the_export(bundle: nicrt.Codec, model: Flow) -> None:
+    assert bundle.bundle.manifest.quality == flow.source(model.state_dict()).quality
+
+
 def test_the_threshold_is_on_the_probability_of_zero() -> None:
     tables = scale_tables()
     assert skip_of(0.9) == 8

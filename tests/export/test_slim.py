@@ -226,11 +226,16 @@ def test_quality_picks_the_width(slim_codec: nicrt.Codec, crops: list[np.ndarray
         assert found is not None
         return found[0]
 
-    assert [variant_at(quality) for quality in (0, 20, 21, 50, 70, 100)] == ["w48", "w48", "w72", "w96", "w144", "w192"]
-    for name, qualities in ((None, (10, 30, 50, 70, 90)), ("w96", (41, 45, 50, 55, 59))):
+    ends = [quality for first, last, *_ in slim.RANGES for quality in (first, last)]
+    assert [variant_at(quality) for quality in ends] == [name for name in NAMES for _ in range(2)]
+    for name, qualities in ((None, (10, 30, 50, 70, 90)), ("w96", (0, 25, 50, 75, 100))):
         files = [slim_codec.encode(crops[0], variant=name, quality=quality) for quality in qualities]
         sizes, quality = [len(file) for file in files], [_psnr(slim_codec.decode(file), crops[0]) for file in files]
         assert sizes == sorted(set(sizes)) and quality == sorted(set(quality))
+
+
+def test_shipped_qualities_are_those_of_the_export(slim_codec: nicrt.Codec) -> None:
+    assert slim_codec.bundle.manifest.quality == list(slim._side_quality())
 
 
 def test_scalable_stages(slim_codec: nicrt.Codec, crops: list[np.ndarray], float_model: Slim) -> None:

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from .runtime.fileinfo import info as info
     from .runtime.limits import Limits as Limits
     from .runtime.pictures import ClippingWarning as ClippingWarning
+    from .runtime.saturation import SaturationWarning as SaturationWarning
     from .runtime.target import Encoded as Encoded
     from .runtime.target import TargetWarning as TargetWarning
-    from .runtime.saturation import SaturationWarning as SaturationWarning
 
 _HOME = {
     "backend_names": "backends",
