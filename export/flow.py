@@ -241,6 +241,7 @@ def source(weights: Mapping[str, Tensor]) -> BundleSource:
         programs={"flow": _program(side=model.side is not None)},
         quality=[
             _quality(0.0, d0=34, level_step=225, skip=8, stagger=1, colour=COARSE_COLOUR),
+            _quality(30.0, d0=25, level_step=114, skip=9, stagger=1),
             _quality(70.0, d0=13, level_step=-34, skip=8, stagger=2),
             _quality(100.0, d0=4, level_step=-135, skip=0),
         ],
