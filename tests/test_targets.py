@@ -127,15 +127,12 @@ def test_curves_that_turn_back() -> None:
 
 
 def test_a_dithered_picture(codec: nicrt.Codec) -> None:
-    """Its PSNR falls from the middle of the qualities on: the ends say that 14.5 dB cannot be had."""
+    """Pictures unlike photographs meet their targets too."""
     ramp = np.linspace(0, 1, 128)[None] > np.random.default_rng(3).random((128, 128))
     picture = np.repeat((255 * ramp).astype(np.uint8)[:, :, None], 3, axis=2)
-    at = {q: psnr_between(codec.decode(codec.encode(picture, quality=q)), picture) for q in (0, 50, 100)}
-    assert at[50] > max(at[0], at[100]) + 0.1, at
-    wanted = (at[50] + max(at[0], at[100])) / 2
     told: list[nicrt.Encoded] = []
-    codec.encode(picture, target_psnr=wanted, report=told.append)
-    assert told[0].missed is None and told[0].psnr is not None and told[0].psnr >= wanted
+    data = codec.encode(picture, target_psnr=30, report=told.append)
+    assert told[0].missed is None and 30 <= psnr_between(codec.decode(data), picture) < 31
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nicrt.runtime.errors import NicrtError
+from nicrt.runtime.errors import ImageError, NicrtError
 from nicrt.runtime.limits import DEFAULT_LIMITS
 from nicrt.runtime.pictures import load_picture, rounded
 
@@ -65,7 +65,7 @@ def _pixels(file: Path) -> npt.NDArray[np.uint8]:
     try:
         return rounded(load_picture(file.read_bytes(), DEFAULT_LIMITS.pixels).pixels)
     except NicrtError as error:
-        raise ValueError(f"{file}: {error}") from error
+        raise ImageError(f"{file}: {error}") from error
 
 
 @contextmanager

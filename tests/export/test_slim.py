@@ -116,7 +116,8 @@ def test_symbols_pixels_and_rate_are_those_of_torch(
 
 def test_a_factorised_prior_is_coded_by_channel(static_slim: tuple[Slim, Path], crops: list[np.ndarray]) -> None:
     model, folder = static_slim
-    codec = nicrt.load(folder, threads=1)
+    # bfloat16 products of weights this rough are off by up to three grey levels; what is tested here is the coding
+    codec = nicrt.load(folder, threads=1, backend="onnxruntime")
     for pixels in crops:
         own = _evaluate(model, pixels, 0)
         data = codec.encode(pixels)
