@@ -139,11 +139,12 @@ class Found:
 
 
 def installed() -> Iterator[Found]:
-    """Every bundle that can be found by name or id: those of NICRT_BUNDLE_PATH first, then the shipped ones. Of each
-    only the manifest has been read. What cannot be used is said and disturbs nothing.
+    """Every bundle that can be found by name or id: the shipped ones first, so that none can take their place, then
+    those of NICRT_BUNDLE_PATH. Of each only the manifest has been read. What cannot be used is said and disturbs
+    nothing.
     """
     places = [Path(p) for p in os.environ.get(PATH_VARIABLE, "").split(os.pathsep) if p]
-    for place in [*places, SHIPPED]:
+    for place in [SHIPPED, *places]:
         try:
             folders = [place] if _has_manifest(place) else sorted(filter(_has_manifest, place.iterdir()))
         except OSError as error:
@@ -168,9 +169,11 @@ def _has_manifest(folder: Path) -> bool:
 
 
 def open_bundle(name_or_path: str | os.PathLike[str]) -> Bundle:
-    """The bundle of that path or name. Raises UnsupportedError where there is none, or none that can be used."""
+    """The bundle of that path or name. A bare name never means a folder of the current directory: `./shallow` does.
+    Raises UnsupportedError where there is none, or none that can be used.
+    """
     path = Path(name_or_path)
-    if _has_manifest(path):
+    if is_path(name_or_path):
         return Bundle.open(path)
     bundle = _first_usable(lambda manifest: manifest.name == str(name_or_path))
     if bundle is not None:
@@ -179,10 +182,19 @@ def open_bundle(name_or_path: str | os.PathLike[str]) -> Bundle:
     names = {found.manifest.name for found in places if found.manifest}
     problems = sum(found.problem is not None for found in places)
     left_out = f"; {problems} places are left out, `nicrt bundles` says why" * bool(problems)
+    if _has_manifest(path):
+        raise UnsupportedError(f"there is no codec bundle of that name; for the folder here write ./{path}")
     raise UnsupportedError(
         f"there is no codec bundle {str(name_or_path)!r}; there are: {', '.join(sorted(names)) or 'none'} "
         f"({PATH_VARIABLE} adds places{left_out})"
     )
+
+
+def is_path(name_or_path: str | os.PathLike[str]) -> bool:
+    """Whether it says where a bundle is, rather than its name."""
+    if not isinstance(name_or_path, str):
+        return True
+    return name_or_path in (".", "..") or os.sep in name_or_path or bool(os.altsep and os.altsep in name_or_path)
 
 
 def open_by_symbol_id(symbol: str) -> Bundle | None:
@@ -197,7 +209,7 @@ def _first_usable(fits: Callable[[Manifest], bool]) -> Bundle | None:
     for found in installed():
         if found.manifest is not None and fits(found.manifest):
             folders.append(found.folder)
-            if found.folder.parent == SHIPPED:  # which come last, no two of a name
+            if found.folder.parent == SHIPPED:  # which need no second choice
                 break
     if len(folders) == 1:
         return Bundle.open(folders[0])

@@ -152,20 +152,35 @@ def test_a_broken_twin_does_not_hide_the_whole_bundle(
     broken: str, missing: bool, tmp_path: Path, small_file: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Same name and ids, found first, but a file is missing or damaged."""
-    twin = tmp_path / "shallow"
-    shutil.copytree(SHIPPED / "shallow", twin)
+    twins = [tmp_path / name / "shallow" for name in "ab"]
+    for twin in twins:
+        shutil.copytree(SHIPPED / "shallow", twin)
     if missing:
-        (twin / broken).unlink()
+        (twins[0] / broken).unlink()
     else:
-        (twin / broken).write_bytes((twin / broken).read_bytes()[:-1])
-    monkeypatch.setenv("NICRT_BUNDLE_PATH", str(tmp_path))
-    assert_undisturbed(small_file, monkeypatch)
+        (twins[0] / broken).write_bytes((twins[0] / broken).read_bytes()[:-1])
+    (tmp_path / "none").mkdir()
+    monkeypatch.setattr("nicrt.runtime.bundle.SHIPPED", tmp_path / "none")
+    monkeypatch.setenv("NICRT_BUNDLE_PATH", os.pathsep.join(str(twin.parent) for twin in twins))
+    assert load_for(small_file).bundle.path == nicrt.load("shallow").bundle.path == twins[1]
 
 
-def test_a_whole_twin_comes_first(tmp_path: Path, small_file: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shipped_bundles_come_first(tmp_path: Path, small_file: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else's folder can take their place, by name or by id."""
     shutil.copytree(SHIPPED / "shallow", tmp_path / "shallow")
     monkeypatch.setenv("NICRT_BUNDLE_PATH", str(tmp_path))
-    assert load_for(small_file).bundle.path == nicrt.load("shallow").bundle.path == tmp_path / "shallow"
+    monkeypatch.chdir(tmp_path)
+    assert load_for(small_file).bundle.path == nicrt.load("shallow").bundle.path == SHIPPED / "shallow"
+    for path in (tmp_path / "shallow", "./shallow", str(tmp_path / "shallow")):
+        assert nicrt.load(path).bundle.path == Path(path)
+
+
+def test_a_bare_name_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(SHIPPED / "flow", tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(nicrt.UnsupportedError, match=r"write \./mine$"):
+        nicrt.load("mine")
+    assert nicrt.load("./mine").name == "flow"
 
 
 def test_a_summary_cannot_write_lines_of_its_own(

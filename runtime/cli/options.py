@@ -317,7 +317,7 @@ def _add_outputs(command: argparse.ArgumentParser) -> None:
 
 
 def _add_work(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-b", "--bundle", help="codec bundle: a name (see `nicrt bundles`) or a folder")
+    command.add_argument("-b", "--bundle", help="codec bundle: a name (see `nicrt bundles`) or a path (./mine)")
     command.add_argument("--backend", default="auto", help="who runs the graphs (default: auto)")
     workers = _number(1, MAX_WORKERS, int)
     command.add_argument("--jobs", type=workers, default=1, help="files at a time (default: 1)")
