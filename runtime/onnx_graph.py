@@ -39,7 +39,6 @@ class Node:
 class OnnxGraph:
     """Nodes in the file's order, which is one in which they can run."""
 
-    opset: int
     nodes: list[Node]
     constants: dict[str, Array]
     inputs: list[str]
@@ -62,7 +61,6 @@ def read_graph(data: bytes, known: Set[str] | None = None) -> OnnxGraph:
         unknown = ", ".join(sorted(model.operators - known))
         raise UnsupportedError(f"it has operators that are not known here: {unknown}")
     return OnnxGraph(
-        opset=model.opset,
         nodes=[_node(node) for node in model.nodes],
         constants={tensor.name: _array(tensor) for tensor in model.initializers},
         inputs=[port.name for port in model.inputs],

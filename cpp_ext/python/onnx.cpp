@@ -109,14 +109,10 @@ nb::dict attributes_of(const PyOnnxNode& self) {
     return result;
 }
 
-/// An array of bytes that shares the model's.
+/// An array of bytes in the model's memory; as a property's value it keeps the tensor alive.
 auto data_of(const PyOnnxTensor& self) {
     const auto bytes = self.tensor->data;
-    auto* const owner = new std::shared_ptr<const onnx::Tensor>(self.tensor);
-    nb::capsule capsule(
-        owner, [](void* p) noexcept { delete static_cast<std::shared_ptr<const onnx::Tensor>*>(p); });
-    const std::size_t shape[1]{bytes.size()};
-    return nb::ndarray<const std::uint8_t, nb::numpy, nb::ndim<1>>(bytes.data(), 1, shape, capsule);
+    return nb::ndarray<const std::uint8_t, nb::numpy, nb::ndim<1>>(bytes.data(), {bytes.size()});
 }
 
 nb::object dimensions_of(const PyOnnxPort& self) {
