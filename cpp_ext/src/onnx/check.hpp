@@ -1,12 +1,24 @@
 // What a model has to keep to besides its form.
 #pragma once
 
+#include <array>
 #include <map>
+#include <optional>
 #include <string_view>
 
 #include "nicrt/onnx.hpp"
 
 namespace nicrt::onnx {
+
+/// AttributeProto.type by the place in AttributeValue.
+constexpr std::array<std::int64_t, 7> kAttributeTypes{1, 2, 3, 4, 6, 7, 8};
+
+/// The element type of this number, if bundles may use it: 8 are texts, and from 14 on are types of later
+/// versions.
+constexpr std::optional<Element> element_of(std::uint64_t number) {
+    if (number < 1 || number > 13 || number == 8) return std::nullopt;
+    return static_cast<Element>(number);
+}
 
 /// Most elements of a tensor whose size constants say.
 constexpr std::uint64_t kMaxElements = std::uint64_t{1} << 31;

@@ -79,10 +79,10 @@ Status infer_constant(const Node& node, Value& result) {
 
 Status infer_cast(const Node& node, Value& result) {
     const AttributeValue* const to = find_attribute(node, "to");
-    constexpr std::int64_t text = 8;
-    if (to == nullptr || std::get<std::int64_t>(*to) == text)
-        return unsupported("has a Cast to a type that bundles may not use");
-    result.element = static_cast<Element>(std::get<std::int64_t>(*to));
+    const auto number = to == nullptr ? 0 : static_cast<std::uint64_t>(std::get<std::int64_t>(*to));
+    const std::optional<Element> known = element_of(number);
+    if (!known) return unsupported("has a Cast to a type that bundles may not use");
+    result.element = *known;
     return {};
 }
 

@@ -39,11 +39,11 @@ Status check_count(std::size_t count, std::size_t most, const char* what) {
 }
 
 Status read_element(const Field& field, Element& element) {
-    constexpr std::uint64_t text = 8;  // TensorProto.STRING
-    if (field.value < 1 || field.value > 13 || field.value == text)
+    const std::optional<Element> known = element_of(field.value);
+    if (!known)
         return unsupported("has an element type (" + std::to_string(field.value) +
                            ") that bundles may not use");
-    element = static_cast<Element>(field.value);
+    element = *known;
     return {};
 }
 
@@ -114,8 +114,8 @@ public:
     }
 
     /// type: AttributeProto.type, which has to be that of the value; a list that is empty has no fields.
-    Status finish(std::uint64_t type, AttributeValue& out) {
-        constexpr std::array<std::uint64_t, 7> types{1, 2, 3, 4, 6, 7, 8};
+    Status finish(std::int64_t type, AttributeValue& out) {
+        const auto& types = kAttributeTypes;
         const auto found = std::find(types.begin(), types.end(), type);
         const auto place = static_cast<std::size_t>(found - types.begin());
         if (place_ == kNone && found != types.end()) {
@@ -168,11 +168,11 @@ Status read_attribute(Bytes data, Attribute& attribute) {
                                   {8, kVarint, kMany}, {9, kLength, kMany}, {13, kLength, kDropped},
                                   {20, kVarint}};
     ValueReader value;
-    std::uint64_t type = 0;
+    std::int64_t type = 0;
     NICRT_RETURN_IF_ERROR(for_each_field(data, "AttributeProto", rules, [&](const Field& field) -> Status {
         if (field.number == 1) return read_text(field.bytes, attribute.name);
         if (field.number != 20) return value.add(field);
-        type = field.value;
+        type = as_int(field);
         return {};
     }));
     return value.finish(type, attribute.value);

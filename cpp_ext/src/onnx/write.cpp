@@ -1,14 +1,10 @@
 // Structs to ONNX bytes.
-#include <array>
-
 #include "nicrt/onnx.hpp"
+#include "onnx/check.hpp"
 #include "onnx/wire.hpp"
 
 namespace nicrt::onnx {
 namespace {
-
-// AttributeProto.type by the place in AttributeValue
-constexpr std::array<std::int64_t, 7> kAttributeTypes{1, 2, 3, 4, 6, 7, 8};
 
 template <class Out>
 void put_tensor(Out& out, const Tensor& tensor) {
