@@ -33,7 +33,7 @@ from nicrt.runtime.manifest import (
     Variant,
     encode,
 )
-from nicrt.runtime.onnx_check import check_onnx
+from nicrt.runtime.onnx_graph import read_model
 from nicrt.runtime.proofs import outputs_sha256, proof_inputs
 from nicrt.runtime.tables import TableGroup
 from nicrt.runtime.whole_files import scratch_folder, swap_folder
@@ -212,7 +212,7 @@ def _graph(source: GraphSource, unit: int) -> tuple[bytes, Graph]:
     """ONNX bytes and manifest entry of one graph; exact graphs are proven here."""
     with torch.no_grad():
         data = export_module(source.module, source.inputs, source.outputs, source.int8_weights)
-    check_onnx(data)
+    read_model(data)
     sizes = {symbol: 1 if symbol == BATCH else MACS_SIZE for symbol in _free_dimensions(source)}
     pixels = (MACS_SIZE * (source.unit or unit)) ** 2
     entry = Graph(

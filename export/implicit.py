@@ -25,11 +25,17 @@ def _doubled_centres(numbers: Tensor, outputs: Tensor, inputs: int) -> Tensor:
     return (2 * torch.minimum(numbers, outputs - 1).long() + 1) * inputs
 
 
+def _divisor(size: Tensor) -> Tensor:
+    """The size itself, which is at least 1. A model has to say so, as a division of integers by 0 ends the process."""
+    return torch.maximum(size, torch.ones((), dtype=size.dtype))
+
+
 def nearest(numbers: Tensor, outputs: Tensor, inputs: int) -> tuple[Tensor, Tensor]:
     """Output rows (int32 [n]) of `outputs` (int32 []) over `inputs` rows → the input row that holds the centre of each,
     int64 [n], and twice the distance between the centres, float32 [n] in -1 .. 1."""
     centres, size = _doubled_centres(numbers, outputs, inputs), outputs.long()
-    return centres // (2 * size), (centres % (2 * size) - size).float() / size.float()
+    cell = _divisor(2 * size)
+    return centres // cell, (centres % cell - size).float() / size.float()
 
 
 def cubic(numbers: Tensor, outputs: Tensor, inputs: int) -> tuple[Tensor, Tensor]:
@@ -37,8 +43,9 @@ def cubic(numbers: Tensor, outputs: Tensor, inputs: int) -> tuple[Tensor, Tensor
     float32 [4, n]: Keys' kernel at the distances t + 1, t, 1 - t, 2 - t, where t is the fraction of the centre."""
     size = outputs.long()
     above = _doubled_centres(numbers, outputs, inputs) + size  # from the centre of row -1 on: never negative
-    t = (above % (2 * size)).float() / (2 * size).float()
-    taps = (above // (2 * size) + torch.arange(-2, 2)[:, None]).clamp(min=0).clamp(max=inputs - 1)
+    cell = _divisor(2 * size)
+    t = (above % cell).float() / cell.float()
+    taps = (above // cell + torch.arange(-2, 2)[:, None]).clamp(min=0).clamp(max=inputs - 1)
     return taps, torch.stack([_far(t + 1), _near(t), _near(1 - t), _far(2 - t)])
 
 

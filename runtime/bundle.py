@@ -14,7 +14,7 @@ from . import manifest as manifests
 from .errors import UnsupportedError, one_line
 from .ids import picture_id, symbol_id
 from .manifest import Manifest, Variant
-from .onnx_check import check_onnx
+from .onnx_graph import read_model
 from .tables import MAX_TABLES_BYTES, TableGroup
 from .validate import check_manifest
 
@@ -63,11 +63,14 @@ class Bundle:
         return sum((self.path / name).stat().st_size for name in names)
 
     def graph_bytes(self, name: str) -> bytes:
-        """The ONNX model of a graph, its hash and its operators checked."""
+        """The ONNX model of a graph, its hash checked, read and written again: what any library gets is our writing."""
         graph = self.manifest.graphs[name]
-        data = _read_checked(self.path / graph.file, graph.sha256, MAX_GRAPH_BYTES)
-        check_onnx(data)
-        return data
+        path = self.path / graph.file
+        data = _read_checked(path, graph.sha256, MAX_GRAPH_BYTES)
+        try:
+            return read_model(data).write()
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{path}: {error}") from None
 
     def check_graphs(self) -> None:
         """Read every graph. Raises UnsupportedError for a file that is missing or not the manifest's."""

@@ -18,7 +18,7 @@ import synthetic
 from conftest import ROOT
 from nicrt.runtime import manifest as m
 from nicrt.runtime.bundle import SHIPPED, Bundle
-from nicrt.runtime.onnx_check import check_onnx
+from nicrt.runtime.onnx_graph import read_model
 
 SCHEMA = ROOT / "runtime" / "manifest.schema.json"
 
@@ -173,12 +173,12 @@ def test_name_path_and_environment(pristine: Path, monkeypatch: pytest.MonkeyPat
         assert nicrt.load("layered").name == "layered"
 
 
-def test_onnx_check_refuses(pristine: Path) -> None:
+def test_models_that_bundles_may_not_have_are_refused(pristine: Path) -> None:
     import onnx
     from onnx import helper
 
     good = (pristine / "graphs" / "show.onnx").read_bytes()
-    check_onnx(good)
+    read_model(good)
     model = onnx.load_from_string(good)
 
     def variant(change: Callable[[onnx.ModelProto], object]) -> bytes:
@@ -201,10 +201,10 @@ def test_onnx_check_refuses(pristine: Path) -> None:
         external,
     ):
         with pytest.raises(nicrt.UnsupportedError):
-            check_onnx(variant(change))
+            read_model(variant(change))
     for junk in (b"", b"\x08", b"\xff" * 30, good[:-1], good[: len(good) // 2]):
         with pytest.raises(nicrt.UnsupportedError):
-            check_onnx(junk)
+            read_model(junk)
 
 
 def test_manifest_bytes_are_stable(pristine: Path) -> None:

@@ -271,8 +271,8 @@ def test_other_graphs_are_left_to_other_backends(name: str) -> None:
         NativeCpu(1).load(graph, data)
 
 
-def test_old_operators_are_left_to_other_backends() -> None:
-    with pytest.raises(OtherKindError, match="too old"):
+def test_old_operators_are_refused() -> None:
+    with pytest.raises(OtherKindError, match="operator set 12"):
         NativeCpu(1).load(*small_case(opset=12).build())
 
 
@@ -329,7 +329,6 @@ def test_the_reader_reads_what_onnx_reads() -> None:
     for path in sorted((ROOT / "engines").glob("shallow/graphs/*.onnx")):
         data = path.read_bytes()
         ours, theirs = read_graph(data), onnx.load_from_string(data)
-        assert ours.opset == theirs.opset_import[0].version
         assert ours.inputs == [v.name for v in theirs.graph.input]
         assert ours.outputs == [v.name for v in theirs.graph.output]
         for a, b in zip(ours.nodes, theirs.graph.node, strict=True):

@@ -25,5 +25,6 @@ void register_container(nanobind::module_& module);
 void register_stream(nanobind::module_& module);
 void register_native(nanobind::module_& module);
 void register_integer_network(nanobind::module_& module);
+void register_onnx(nanobind::module_& module);
 
 }  // namespace nicrt::python

@@ -39,4 +39,7 @@ NB_MODULE(_core, module) {
     nicrt::python::register_stream(module);
     nicrt::python::register_native(module);
     nicrt::python::register_integer_network(module);
+#ifdef NICRT_ONNX
+    nicrt::python::register_onnx(module);
+#endif
 }

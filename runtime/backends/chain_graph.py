@@ -26,7 +26,6 @@ from .phases_graph import PHASES_OPERATORS, Hidden, PhasesValue, Sum, phases_res
 from .vectors import evaluate
 
 CHAIN_OPERATORS = {"Clip", "ConvTranspose", "LeakyRelu", "Transpose", *PHASES_OPERATORS}
-MIN_OPSET = 13  # from which Clip, Unsqueeze and Cast mean what they mean here
 _FLOAT32, _UINT8 = 1, 2
 
 
@@ -63,8 +62,6 @@ def recognise(graph: OnnxGraph, inputs: Mapping[str, Value]) -> Picture:
     """The chain that a graph computes, given a value for each of its inputs: `Integers` or `identity` for tensors, an
     array for what is small. Nothing in it depends on these arrays; the latents do (`affine`).
     """
-    if graph.opset < MIN_OPSET:
-        raise UnsupportedError(f"operator set {graph.opset} is too old")
     if len(graph.outputs) != 1 or set(graph.inputs) != set(inputs):
         raise UnsupportedError("not a graph with one output and these inputs")
     if sum(node.operator == "Clip" for node in graph.nodes) != 1:  # where layers are put together from their phases
@@ -84,7 +81,7 @@ def prologue(graph: OnnxGraph, *results: str) -> OnnxGraph:
             needed.update(node.inputs)
             nodes.append(node)
     constants = {name: array for name, array in graph.constants.items() if name in needed}
-    return OnnxGraph(graph.opset, nodes[::-1], constants, graph.inputs, list(results))
+    return OnnxGraph(nodes[::-1], constants, graph.inputs, list(results))
 
 
 def affine(graph: OnnxGraph, inputs: Mapping[str, Value]) -> Affine:

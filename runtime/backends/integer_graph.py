@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ..errors import UnsupportedError
 from ..onnx_graph import Array, Node, OnnxGraph
-from .chain_graph import MIN_OPSET, prologue
+from .chain_graph import prologue
 from .layers import upsampling, window
 from .vectors import evaluate
 
@@ -134,8 +134,8 @@ class _Walk:
 def recognise(graph: OnnxGraph, tensor: str, small: Mapping[str, Array], outputs: Iterable[str]) -> Network:
     """The network that a graph computes. tensor: its int32 input [n, C, h, w]; small: an array for every other input,
     on whose values nothing depends here; outputs: in the order of the heads."""
-    if graph.opset < MIN_OPSET or set(graph.inputs) != {tensor, *small}:
-        raise UnsupportedError("too old an operator set, or other inputs")
+    if set(graph.inputs) != {tensor, *small}:
+        raise UnsupportedError("other inputs than these")
     walk = _Walk({**graph.constants, **small, tensor: _Activations()})
     for node in graph.nodes:
         if len(node.outputs) != 1 or node.outputs[0] in walk.values:

@@ -56,6 +56,8 @@ class OnnxRuntimeCpu:
             "layout": levels.ORT_ENABLE_LAYOUT,
             "all": levels.ORT_ENABLE_ALL,
         }[optimization]
+        # never its own format, which the same bytes could be in as well
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         # spinning threads steal the core from the entropy coder, and from other jobs
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._options = options
