@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nicrt.export.flow import Z0_OFFSETS, Z0_STEPS, z0_steps
 from nicrt.export.models.flow import Z0, Flow
 from nicrt.export.models.slim import WIDTHS, Slim
-from nicrt.export.slim import BEST_STEP, WORST_STEP
+from nicrt.export.slim import RANGES
 
 from .data import Photos
 from .loop import Batch, Log, Recipe
@@ -24,6 +24,8 @@ from .mean_scale import steps
 
 CROP, BATCH = 256, 8
 START_CROPS = 64
+SLIM_STEPS = min(finest for *_, finest in RANGES), max(coarsest for _, _, coarsest, _ in RANGES)
+"""Quantisation steps that files of the bundle have, from the finest to the coarsest."""
 
 
 class _SideRecipe(Recipe):
@@ -84,7 +86,7 @@ class SlimSideRecipe(_SideRecipe):
         return {f"w{width}": self.slim.analyse(x, number) for number, width in enumerate(WIDTHS)}
 
     def draw(self, random: np.random.Generator, progress: float) -> Batch:
-        return self.latents(random, BATCH) | {"step": steps(random, BATCH, (BEST_STEP, WORST_STEP))}
+        return self.latents(random, BATCH) | {"step": steps(random, BATCH, SLIM_STEPS)}
 
     def loss(self, batch: Batch, phase: int) -> tuple[Tensor, Log]:
         losses, log = [], {}

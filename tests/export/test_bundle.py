@@ -23,7 +23,7 @@ from nicrt.export.cli import export_family  # noqa: E402
 from nicrt.export.exact import lower_hyper_synthesis  # noqa: E402
 from nicrt.export.models.shallow import Shallow  # noqa: E402
 from nicrt.export.onnx_export import operators  # noqa: E402
-from nicrt.runtime.bundle import Bundle  # noqa: E402
+from nicrt.runtime.bundle import MANIFEST, SHIPPED, Bundle  # noqa: E402
 from nicrt.runtime.errors import ImageError, InternalError, UnsupportedError  # noqa: E402
 
 MAX_DECODER_BYTES = 6_000_000
@@ -110,8 +110,8 @@ def test_a_failed_export_leaves_what_was_there(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "bundle"
-    out.mkdir()
-    (out / "precious").write_text("kept")
+    shutil.copytree(SHIPPED / "flow", out)
+    before = (out / MANIFEST).read_bytes()
 
     def fail(*_: object) -> None:
         raise InternalError("no")
@@ -120,7 +120,7 @@ def test_a_failed_export_leaves_what_was_there(
     with pytest.raises(InternalError):
         export_family("shallow", checkpoint, out)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
-    assert (out / "precious").read_text() == "kept"
+    assert (out / MANIFEST).read_bytes() == before and Bundle.open(out).manifest.name == "flow"
 
 
 def test_what_is_not_a_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def test_files_of_an_export_that_cannot_be_used_have_their_exit_codes(
     imported = ["compressai", "--arch", "mbt2018-mean", "--checkpoint"]
     for arguments, code, reason in (
         (["mean-scale", "--checkpoint", str(tmp_path / "none"), *out], 9, "none: cannot read it: No such file"),
-        (["mean-scale", "--checkpoint", str(tmp_path), *out], 9, "cannot read it: Is a directory"),
+        (["mean-scale", "--checkpoint", str(tmp_path), *out], 9, "a folder, but a file is needed"),
         (["mean-scale", "--checkpoint", str(damaged), *out], 6, "damaged: not a safetensors file"),
         (["mean-scale", "--checkpoint", str(facts), *out], 6, "facts: what its header says"),
         (["none", "--checkpoint", str(damaged), *out], 6, "no family 'none'"),
