@@ -25,6 +25,7 @@ from .bundle import Bundle
 from .manifest import Entropy, Program, Run
 from .plan import Parameters
 from .refinement import BLOCK, Refinement, block_means, is_missed, refine
+from .saturation import Saturated
 from .tables import TableGroup
 
 if TYPE_CHECKING:
@@ -187,11 +188,12 @@ def encode_looking(
     symbols_per_lane: int,
     effort: int,
     given: list[Symbols] | None,
-) -> tuple[Values, list[list[_core.EncodedStream]]]:
-    """`Interpreter.encode` → the parameters that the encoder has come to, and the streams. Where symbols are given,
-    there is nothing to decide."""
+) -> tuple[Values, list[list[_core.EncodedStream]], list[Saturated]]:
+    """`Interpreter.encode` → the parameters that the encoder has come to, the streams, and what was clipped. Where
+    symbols are given, there is nothing to decide."""
     choice = AnalysisChoice(interpreter, open_parameters, effort) if given is None else None
     while True:
+        clipped: list[Saturated] = []
         try:
             streams = interpreter.encode(
                 picture,
@@ -201,8 +203,9 @@ def encode_looking(
                 effort=effort,
                 given=given,
                 choice=choice,
+                clipped=clipped,
             )
         except Retry as retry:
             parameters = {**parameters, **retry.values}
         else:
-            return parameters, streams
+            return parameters, streams, clipped

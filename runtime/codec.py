@@ -21,7 +21,7 @@ from .analysis_choice import encode_looking
 from .backends import AUTO, GraphSet
 from .bundle import Bundle, open_bundle, open_by_symbol_id
 from .choose import DEFAULT_QUALITY, Values, Wish
-from .encoding import Encoding
+from .encoding import Encoding, Made
 from .errors import ImageError, LimitError, UnsupportedError, WrongBundleError
 from .fileinfo import Buffer, FileInfo, info, parse, stages_to_run
 from .interpreter import Interpreter, Trace, Watch
@@ -31,6 +31,7 @@ from .manifest import Variant
 from .opened import Opened, held_against
 from .pictures import Rgb, from_array, resize
 from .plan import Round, check_parameters, decoding_graphs, estimated_bytes, whole_rounds
+from .saturation import SaturationWarning
 from .target import Encoded, TargetWarning, Trial, psnr_of
 from .warn import warn_caller
 from .windows import Rect
@@ -132,7 +133,7 @@ class Codec:
 
         def encode(
             variant: str, values: Values, open_parameters: Collection[str], effort: int, goal: Goal | None
-        ) -> tuple[Values, bytes]:
+        ) -> Made:
             return self._encode(pixels, variant, values, open_parameters, goal, effort=effort, lanes=lanes, tile=tile)
 
         manifest = self._bundle.manifest
@@ -148,9 +149,15 @@ class Codec:
         missed = edit.target.missed(trial)
         if report is not None:
             psnr = psnr_of(trial.mse) if edit.target.is_set else None
-            report(Encoded(trial.variant, trial.parameters, quality, len(trial.data), trial.bpp, psnr, missed))
+            report(
+                Encoded(
+                    trial.variant, trial.parameters, quality, len(trial.data), trial.bpp, psnr, missed, trial.clipped
+                )
+            )
         if missed is not None:
             warn_caller(missed, TargetWarning)
+        for line in trial.clipped:
+            warn_caller(line, SaturationWarning)
         return trial.data
 
     def _encode(
@@ -164,10 +171,8 @@ class Codec:
         effort: int,
         lanes: str,
         tile: int | None,
-    ) -> tuple[Values, bytes]:
-        """Encode with a variant and its parameters, all checked here; the encoder may change the open ones. Gives the
-        parameters that it used, and the file.
-        """
+    ) -> Made:
+        """Encode with a variant and its parameters, all checked here; the encoder may change the open ones."""
         height, width = pixels.shape[:2]
         variant = self._bundle.manifest.variants[name]
         stages = variant.program.stages
@@ -188,10 +193,11 @@ class Codec:
         if goal is not None:
             given = edited_symbols(self._bundle, variant.program, values, pixels, goal, effort, self._threads)
         runner, per_lane = self._interpreter(name), LANES[lanes]
-        values, streams = encode_looking(runner, pixels, values, open_parameters, tile, per_lane, effort, given)
+        looked = encode_looking(runner, pixels, values, open_parameters, tile, per_lane, effort, given)
+        values, streams, clipped = looked
         ids = bytes.fromhex(variant.symbol_id), bytes.fromhex(variant.picture_id)
         parameters = [values[p.name] for p in variant.program.parameters]
-        return values, _core.write(*ids, width, height, tile, parameters, streams)
+        return Made(values, _core.write(*ids, width, height, tile, parameters, streams), clipped)
 
     @_memory_as_limit()
     def decode(
@@ -414,7 +420,10 @@ def decode(source: Buffer | str | os.PathLike[str]) -> Pixels:
 
 def _bytes_of(source: Buffer | str | os.PathLike[str]) -> Buffer:
     if not isinstance(source, str | os.PathLike):
-        return source
+        try:
+            return memoryview(source)
+        except TypeError:
+            raise TypeError(f"a file is given as bytes or a path, not as {type(source).__name__}") from None
     try:
         return Path(source).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a name with a zero in it

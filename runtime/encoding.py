@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +13,25 @@ from .iterative import Edit, Goal, Point, prepare, start_of, steers
 from .manifest import Manifest
 from .opened import Opened
 from .pictures import Rgb
+from .saturation import Saturated
 from .target import Trial, at_target, mean_squared_error, psnr_of
 
 SINGLE_PASS_EFFORT = 5  # above it, encoding iterates
 CLOSE_RATE, CLOSE_PSNR = 0.02, 0.2  # share of a rate, dB: a target missed by less is worth a second try
 
-Encode = Callable[[str, Values, Collection[str], int, Goal | None], tuple[Values, bytes]]
-"""Variant, parameters, names of those that the encoder may change, effort, goal of the iterations → the parameters in
-the end, and a file. All files of a search are made by it, with the lanes and tiles of the one that is kept: both cost
-bytes."""
+
+@dataclass(frozen=True)
+class Made:
+    """A file, the parameters that it was made with, and the streams of which latents were clipped."""
+
+    parameters: Values
+    data: bytes
+    clipped: list[Saturated]
+
+
+Encode = Callable[[str, Values, Collection[str], int, Goal | None], Made]
+"""Variant, parameters, names of those that the encoder may change, effort, goal of the iterations → a file. All files
+of a search are made by it, with the lanes and tiles of the one that is kept: both cost bytes."""
 
 
 class Encoding:
@@ -64,13 +74,14 @@ class Encoding:
 
     def _trial(self, wish: Wish, variant: str, values: Values, effort: int, goal: Goal | None) -> Trial:
         open_parameters = values.keys() - wish.parameters.keys()
-        values, data = self._encode(variant, values, open_parameters, effort, goal)
+        made = self._encode(variant, values, open_parameters, effort, goal)
         height, width = self._pixels.shape[:2]
 
         def error() -> float:
-            return mean_squared_error(self._decode(data), self._pixels)
+            return mean_squared_error(self._decode(made.data), self._pixels)
 
-        return Trial(wish, variant, values, data, 8 * len(data) / (width * height), error)
+        bpp = 8 * len(made.data) / (width * height)
+        return Trial(wish, variant, made.parameters, made.data, bpp, error, tuple(map(str, made.clipped)))
 
     def _choose(self, wish: Wish) -> tuple[str, Values]:
         return choose(self._manifest, wish, self._pixels.shape[:2])

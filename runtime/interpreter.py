@@ -25,7 +25,7 @@ from .manifest import DIMENSION, Entropy, Graph, Port, Program, Run
 from .opened import streams_of
 from .pictures import resample
 from .plan import MAX_SIDE, Parameters, Round, rounds
-from .saturation import saturated, symbol_range, tell
+from .saturation import Saturated, saturated, symbol_range
 from .schedule import Scheduled, narrow, schedule
 from .validate import BY_CHANNEL, COLUMNS, PICTURE, ROWS, SIZE, parameter_source
 from .windows import MIN_WINDOWED, Placed, Rect, empty_like, place, unit_of, window_edge
@@ -104,10 +104,11 @@ class Interpreter:
         watch: Watch | None = None,
         given: Sequence[npt.NDArray[np.int32]] | None = None,
         choice: AnalysisChoice | None = None,
+        clipped: list[Saturated] | None = None,
     ) -> list[list[_core.EncodedStream]]:
         """picture: float32 [height, width, 3] in [0, 1] → the streams of each round. `given`: the symbols of every
         stream in file order, int32 [channels, height, width]; encoder graphs do not run then. `choice` may change
-        symbols before they are coded, or raise Retry.
+        symbols before they are coded, or raise Retry. `clipped` gets the streams whose latents symbols do not hold.
         """
         job = Job(parameters, tile, picture=picture, effort=effort, symbols_per_lane=symbols_per_lane, watch=watch)
         job.given = None if given is None else list(given)
@@ -115,7 +116,11 @@ class Interpreter:
         stages: list[list[_core.EncodedStream]] = [[] for _ in items]
         for entry in schedule(items, encoding=True, show=False):
             if isinstance(entry.step, Entropy):
-                stages[entry.item.number].append(self._write(entry.step, entry.item, job))
+                symbols = self._symbols(entry.step, entry.item, job)
+                found = saturated(entry.step.out, symbols, symbol_range(self._specs, entry.item.stage, entry.step.out))
+                if found is not None and clipped is not None:
+                    clipped.append(found)
+                stages[entry.item.number].append(self._write(entry.step, entry.item, symbols, job))
             elif not entry.step.enc or job.given is None:
                 self.run(entry, job)
                 if choice is not None:
@@ -167,16 +172,19 @@ class Interpreter:
             raise UnsupportedError(f"the bundle's index {step.by!r} has shape {index.shape}, its symbols {shape}")
         return group.by_index(), np.ascontiguousarray(index[0, :, : shape[1], : shape[2]], dtype=np.uint8)
 
-    def _write(self, step: Entropy, item: Round, job: Job) -> _core.EncodedStream:
-        shape, rect = item.shape(step), Rect.of(item.padded)
-        codebook, index = self._tables(step, shape, rect, job)
+    def _symbols(self, step: Entropy, item: Round, job: Job) -> npt.NDArray[np.int32]:
+        """What a step is to code, int32 [channels, height, width]: its own copy."""
         source = job.tensors[step.out].array[0] if job.given is None else job.given.pop(0)
         symbols = np.array(source, dtype=np.int32, order="C")
-        if symbols.shape != shape:
-            raise UnsupportedError(f"the bundle's symbols {step.out!r} have shape {symbols.shape}, not {shape}")
-        clipped = saturated(step.out, symbols, symbol_range(self._specs, item.stage, step.out))
-        if clipped is not None:
-            tell(clipped)
+        if symbols.shape != item.shape(step):
+            raise UnsupportedError(
+                f"the bundle's symbols {step.out!r} have shape {symbols.shape}, not {item.shape(step)}"
+            )
+        return symbols
+
+    def _write(self, step: Entropy, item: Round, symbols: npt.NDArray[np.int32], job: Job) -> _core.EncodedStream:
+        rect = Rect.of(item.padded)
+        codebook, index = self._tables(step, item.shape(step), rect, job)
         encoded = _core.encode_stream(
             codebook, symbols, index, job.tile // step.stride, job.symbols_per_lane, self._threads
         )

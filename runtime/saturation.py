@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +10,6 @@ import numpy.typing as npt
 
 from .errors import UnsupportedError
 from .manifest import Graph, Run, Stage
-from .warn import warn_caller
 
 SYMBOL_MIN, SYMBOL_MAX = -(1 << 15), (1 << 15) - 1
 
@@ -36,21 +33,6 @@ class Saturated:
         means = "the file is larger than need be" if side else "the decoded picture may be far from this one"
         clipped = f"{self.count} of {self.total} symbols of stream {self.stream!r} were clipped"
         return f"{clipped} to {self.low}..{self.high}: {means}"
-
-
-_found: ContextVar[list[Saturated] | None] = ContextVar("found", default=None)
-
-
-@contextmanager
-def saturations() -> Iterator[list[Saturated]]:
-    """A list that gets, in place of warnings, what the encodings of this thread find, a later one in place of an
-    earlier one of the same stream."""
-    found: list[Saturated] = []
-    token = _found.set(found)
-    try:
-        yield found
-    finally:
-        _found.reset(token)
 
 
 def symbol_range(graphs: Mapping[str, Graph], stage: Stage, stream: str) -> tuple[int, int]:
@@ -85,12 +67,3 @@ def saturated(stream: str, symbols: npt.NDArray[np.int32], allowed: tuple[int, i
         return None
     count = int(np.count_nonzero((symbols <= low) | (symbols >= high)))
     return Saturated(stream, count, symbols.size, low, high)
-
-
-def tell(stream: Saturated) -> None:
-    """Who asked by `saturations`, or everyone."""
-    found = _found.get()
-    if found is None:
-        warn_caller(str(stream), SaturationWarning)
-    else:
-        found[:] = [other for other in found if other.stream != stream.stream] + [stream]

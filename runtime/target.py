@@ -55,7 +55,8 @@ class Encoded:
 
     variant, parameters: of the bundle's program. quality: None where another file set the parameters. bytes, bpp: of
     the whole file, in bits per pixel. psnr: of the decoded file in dB; None where no target was given. missed: one line
-    on a target that the file does not meet, None where it does.
+    on a target that the file does not meet, None where it does. clipped: one line on each stream of which latents were
+    clipped.
     """
 
     variant: str
@@ -65,12 +66,13 @@ class Encoded:
     bpp: float
     psnr: float | None
     missed: str | None
+    clipped: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Trial:
     """One file of a picture. wish, variant, parameters: what it was made from. error: measures the squared grey levels
-    between the decoded file and the picture."""
+    between the decoded file and the picture. clipped: as in `Encoded`."""
 
     wish: Wish
     variant: str
@@ -78,6 +80,7 @@ class Trial:
     data: bytes
     bpp: float
     error: Callable[[], float]
+    clipped: tuple[str, ...] = ()
 
     @cached_property
     def mse(self) -> float:

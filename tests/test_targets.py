@@ -135,6 +135,22 @@ def test_a_dithered_picture(codec: nicrt.Codec) -> None:
     assert told[0].missed is None and 30 <= psnr_between(codec.decode(data), picture) < 31
 
 
+def test_only_the_file_that_is_kept_counts(codec: nicrt.Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search encodes many files; what was clipped in those that are thrown away is nobody's business."""
+    picture = np.asarray(Image.open(HARBOUR).convert("RGB"))
+    monkeypatch.setattr("nicrt.runtime.interpreter.symbol_range", lambda *_: (-40, 40))
+    alone: list[nicrt.Encoded] = []
+    with pytest.warns(nicrt.SaturationWarning) as warned:
+        codec.encode(picture, quality=100, report=alone.append)
+    assert tuple(str(w.message) for w in warned) == alone[0].clipped != ()
+    assert all(w.filename == __file__ for w in warned)
+    told: list[nicrt.Encoded] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        codec.encode(picture, target_bpp=0.8, report=told.append)
+    assert tuple(str(w.message) for w in caught) == told[0].clipped != alone[0].clipped
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "a.nic"
     assert main(["encode", HARBOUR, str(out), "--psnr", "30", "--lanes", "parallel", "--json"]) == 0

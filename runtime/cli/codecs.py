@@ -22,7 +22,7 @@ class CodecSource:
         self._limits = limits
         self._lock = threading.Lock()
         self._by_id: dict[str, Codec] = {}
-        self._chosen = load(bundle, threads=threads, backend=backend, limits=limits) if bundle else None
+        self._chosen = load(bundle, threads=threads, backend=backend, limits=limits) if bundle is not None else None
 
     def codec_for(self, data: bytes, symbol_id: str) -> Codec:
         """Raises WrongBundleError when no bundle with this id is installed."""

@@ -92,7 +92,7 @@ def _facts(encoded: Encoded) -> dict[str, Any]:
 def run(options: argparse.Namespace) -> int:
     from ..codec import load
     from ..pictures import READ_SUFFIXES, load_picture
-    from ..saturation import saturations
+    from ..saturation import SaturationWarning
     from ..target import TargetWarning
 
     jobs, report = jobs_to_do(options, SUFFIX, lambda: READ_SUFFIXES)
@@ -102,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
     if not jobs:
         return 0
     codec = load(
-        options.bundle or DEFAULT_BUNDLE,
+        DEFAULT_BUNDLE if options.bundle is None else options.bundle,
         threads=threads_of(options),
         backend=options.backend,
         limits=limits_of(options),
@@ -112,29 +112,29 @@ def run(options: argparse.Namespace) -> int:
 
     roi = None if options.roi is None else _weights(options.roi, options.max_pixels)
 
-    warnings.simplefilter("ignore", TargetWarning)  # said below, with the file's name
+    for said_below in (TargetWarning, SaturationWarning):  # with the file's name
+        warnings.simplefilter("ignore", said_below)
 
     def work(job: Job) -> int:
         if options.no_clobber:
             check_free(job.target)
         told: list[Encoded] = []
         picture = load_picture(read(job.source), options.max_pixels)
-        with saturations() as clipped:
-            data = codec.encode(
-                picture.pixels,
-                quality=options.quality,
-                effort=options.effort,
-                lanes=options.lanes,
-                variant=options.variant,
-                scales=options.scales,
-                parameters=dict(options.parameter),
-                like=like,
-                target_bpp=options.bpp,
-                target_psnr=options.psnr,
-                roi=roi,
-                ms_ssim_weight=options.ms_ssim_weight,
-                report=told.append,
-            )
+        data = codec.encode(
+            picture.pixels,
+            quality=options.quality,
+            effort=options.effort,
+            lanes=options.lanes,
+            variant=options.variant,
+            scales=options.scales,
+            parameters=dict(options.parameter),
+            like=like,
+            target_bpp=options.bpp,
+            target_psnr=options.psnr,
+            roi=roi,
+            ms_ssim_weight=options.ms_ssim_weight,
+            report=told.append,
+        )
         write(job.target, data, replace=replaces(options))
         (encoded,) = told
         height, width = picture.pixels.shape[:2]
@@ -142,8 +142,8 @@ def run(options: argparse.Namespace) -> int:
         report.note(f"{job.source}: {width} x {height}, {_figures(encoded)}")
         if roi is not None:
             report.note(f"{job.source}: {_quality_by_region(codec.decode(data), picture.pixels, roi)}")
-        for stream in clipped:
-            report.note(f"{job.source}: {stream}")
+        for line in encoded.clipped:
+            report.note(f"{job.source}: {line}")
         for what in picture.dropped:
             report.note(f"{job.source}: not kept: {what}")
         if options.json:

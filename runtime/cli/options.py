@@ -11,7 +11,8 @@ from .report import say_error
 
 EPILOG = """\
 exit codes: 0 done, 1 an option that does not fit this input, 2 wrong usage, 3 partial picture written (--partial),
-4 truncated, 5 corrupt, 6 unsupported, 7 over a limit or out of memory, 8 wrong or missing bundle, 9 a picture or file
+4 truncated, 5 corrupt, 6 unsupported, or no such bundle, 7 over a limit or out of memory, 8 the file needs another
+bundle than the one given or installed, 9 a picture or file
 that cannot be read, or an output that cannot or may not be written, 10 internal error (NICRT_TRACEBACK=1 shows where),
 11 encoded, but no quality meets --bpp or --psnr: the nearest file is written, 130 interrupted (143 by SIGTERM),
 141 whoever reads standard output has gone.
