@@ -239,7 +239,7 @@ def test_json_tells_of_failures_of_any_kind(
     error: Exception, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(*_: object, **__: object) -> None:
-        raise error
+        raise type(error)(*error.args)  # a new one: its traceback holds what ran
 
     monkeypatch.setattr(nicrt.Codec, "verify", fails)
     monkeypatch.setenv("NICRT_TRACEBACK", "1")

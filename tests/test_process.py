@@ -181,7 +181,7 @@ def test_want_of_memory_for_a_picture_is_a_limit(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(*_: object, **__: object) -> None:
-        raise error
+        raise type(error)(*error.args)  # a new one: its traceback holds what ran
 
     monkeypatch.setattr(Image.Image, "save", fails)
     monkeypatch.setattr("nicrt.runtime.pictures.reading.read_samples", fails)
