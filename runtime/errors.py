@@ -83,6 +83,11 @@ def from_status(code: int, message: str) -> Exception:
     return _FROM_STATUS.get(code, InternalError)(message)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory failed: Python's and numpy's error, or Pillow's, whose codecs say it in the text of an OSError."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and "out of memory" in str(error))
+
+
 _ESCAPE_CODE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _MOST_CHARACTERS = 200

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import ImageError, UnsupportedError, one_line
+from .target import psnr_of
 
 if TYPE_CHECKING:
     from .codec import Codec
@@ -138,7 +139,7 @@ PEERS = {
 def psnr(a: Pixels, b: Pixels) -> float:
     """dB of two pictures of the same shape, peak 255, over all their values."""
     error = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
-    return PSNR_OF_EQUAL if error == 0 else min(PSNR_OF_EQUAL, 10 * math.log10(255**2 / error))
+    return min(PSNR_OF_EQUAL, psnr_of(error))
 
 
 def ms_ssim(a: Pixels, b: Pixels) -> float | None:

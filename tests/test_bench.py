@@ -57,3 +57,14 @@ def test_percentiles_and_photograph() -> None:
     picture = photograph(100, 60)
     assert picture.shape == (60, 100, 3) and 20 < picture.std() < 90
     assert (picture == photograph(100, 60)).all() and (picture != photograph(100, 60, seed=2)).any()
+
+
+def test_plots_leave_nothing_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    before = pyplot.get_fignums()
+    file = str(GOLDEN / "shallow" / "pixel.nic")
+    arguments = ["bench", file, "--repeat", "1", "--threads", "1", "--plot"]
+    assert main([*arguments, str(tmp_path / "a.svg")]) == 0
+    assert "plot: " in capsys.readouterr().err and (tmp_path / "a.svg").read_text().startswith("<?xml")
+    assert main([*arguments, str(tmp_path / "a.nothing")]) == nicrt.ImageError.exit_code
+    assert pyplot.get_fignums() == before

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import stat
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +91,27 @@ def test_encode_refuses_a_file_that_is_a_picture(
     before = Path(name).read_bytes()
     assert main(["encode", "a.png", name]) == UNWRITABLE
     assert name in error_line(capsys) and Path(name).read_bytes() == before
+
+
+def test_encode_does_not_replace_a_huge_picture(picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beyond the size at which Pillow refuses to open a picture it is one nonetheless, of whatever type."""
+    header = struct.pack(">4sIIBBBBB", b"IHDR", 30_000, 30_000, 1, 0, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    psd = struct.pack(">4sH6xHIIHH", b"8BPS", 1, 3, 30_000, 30_000, 8, 3) + bytes(64)
+    for name, data in (("png", png), ("psd", psd)):
+        Path(name).write_bytes(data)
+        assert main(["encode", "a.png", name]) == UNWRITABLE
+        assert "a picture" in error_line(capsys) and Path(name).read_bytes() == data
+
+
+def test_files_that_encode_reads_besides_are_inputs(picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = NIC.read_bytes()
+    Path("like.nic").write_bytes(before)
+    Path("mask.nic").write_bytes(picture.read_bytes())
+    for option, name in (("--like", "like.nic"), ("--roi", "mask.nic")):
+        kept = Path(name).read_bytes()
+        assert main(["encode", "a.png", f"./{name}", option, name]) == EXIT_USAGE
+        assert "is an input" in error_line(capsys) and Path(name).read_bytes() == kept
 
 
 def test_encode_replaces_its_own_files(picture: Path) -> None:

@@ -194,6 +194,16 @@ def test_measurements_say_of_which_pixels(harbour: np.ndarray, tmp_path: Path) -
     assert len(json.loads(out.read_text())["pictures"]) == 2
 
 
+def test_folders_are_trees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tree" / "sub").mkdir(parents=True)
+    Image.new("RGB", (16, 16)).save(tmp_path / "tree" / "sub" / "a.png")
+    (tmp_path / "tree" / "notes.txt").touch()
+    out = tmp_path / "out.json"
+    assert main(["evaluate", "jpeg", str(tmp_path / "tree"), "--qualities", "50", "-o", str(out)]) == 0
+    assert [row["picture"] for row in json.loads(out.read_text())["pictures"]] == ["a"]
+    assert "left out: 1 of other types" in capsys.readouterr().err
+
+
 def test_wrong_calls_are_refused(tmp_path: Path) -> None:
     broken, absent = tmp_path / "broken.json", str(tmp_path / "absent.json")
     broken.write_text("{}")

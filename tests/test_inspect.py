@@ -6,15 +6,19 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import nicrt
 from conftest import GOLDEN, ROOT
 from nicrt import _core
 from nicrt.runtime.cli import main
+from nicrt.runtime.saturation import SaturationWarning
 
 LYING = ROOT / "tests" / "cases" / "files"
 BUNDLES = ("shallow", "slim", "mean-scale", "compass", "flow")
@@ -24,13 +28,14 @@ def changed(data: bytes, **fields: object) -> bytes:
     """A file's header written anew with other fields, its payload kept and its checksum right."""
     file = _core.parse(data)
     values = {
+        "picture_id": file.picture_id,
         "size": (file.width, file.height),
         "tile": file.tile_size,
         "parameters": file.parameters,
         "stages": list(file.stages),
         **fields,
     }
-    header = bytearray(b"\0") + file.symbol_id + file.picture_id
+    header = bytearray(b"\0") + file.symbol_id + values["picture_id"]  # type: ignore[operator]
     for number in (*values["size"], values["tile"], len(values["parameters"])):  # type: ignore[misc, arg-type]
         header += varint(number)
     for parameter in values["parameters"]:  # type: ignore[attr-defined]
@@ -214,3 +219,52 @@ def test_decoding_by_path(tmp_path: Path, small_file: bytes) -> None:
         with pytest.raises(nicrt.ImageError, match="cannot read"):
             nicrt.decode(source)
     assert os.fspath(path) == str(path)
+
+
+def test_encode_has_a_line_of_json_for_every_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.png").write_bytes(b"no picture")
+    Image.new("RGB", (16, 16)).save("good.png")
+    assert main(["encode", "bad.png", "good.png", "out/", "--json"]) == nicrt.ImageError.exit_code
+    bad, good = map(json.loads, capsys.readouterr().out.splitlines())
+    assert bad["source"] == "bad.png" and bad["file"] == "out/bad.nic" and "not a picture" in bad["error"]
+    assert bad["exit_code"] == nicrt.ImageError.exit_code
+    assert good["source"] == "good.png" and good["bytes"] == Path("out/good.nic").stat().st_size
+
+
+@pytest.mark.parametrize(("error", "code"), [(MemoryError(), 7), (KeyError("x"), 10), (ValueError("wrong"), 1)])
+def test_json_tells_of_failures_of_any_kind(
+    error: Exception, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise type(error)(*error.args)  # a new one: its traceback holds what ran
+
+    monkeypatch.setattr(nicrt.Codec, "verify", fails)
+    monkeypatch.setenv("NICRT_TRACEBACK", "1")
+    assert main(["verify", "--json", str(GOLDEN / "shallow" / "pixel.nic")]) == code
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)
+    assert found["exit_code"] == code and found["error"] in shown.err
+    assert shown.err.count("Traceback") == 1
+
+
+def test_warnings_are_said_once_by_commands_that_measure(
+    tmp_path: Path, small_file: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.nic"
+    other.write_bytes(changed(small_file, picture_id=b"none"))
+    assert main(["bench", str(other), "--repeat", "2", "--threads", "1"]) == 0
+    assert capsys.readouterr().err.count("warning: the file was made with another version") == 1
+
+    encode = nicrt.Codec.encode
+
+    def saturating(*arguments: Any, **settings: Any) -> bytes:
+        warnings.warn("clipped", SaturationWarning, stacklevel=1)
+        return encode(*arguments, **settings)
+
+    monkeypatch.setattr(nicrt.Codec, "encode", saturating)
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    assert main(["evaluate", "shallow", str(tmp_path / "a.png"), "--qualities", "20,50"]) == 0
+    assert capsys.readouterr().err.count("warning: clipped") == 1

@@ -157,7 +157,37 @@ def test_names(tmp_path: Path, stem: str, capsys: pytest.CaptureFixture[str], mo
     assert len(lines) == 2 and not re.search("[\x00-\x1f\u202e\ud800-\udfff]", "".join(lines))
 
 
+def test_measurements_outlive_standard_output(tmp_path: Path) -> None:
+    result = shell(f"{SHELL} bench {NIC} --repeat 1 --threads 1 --json b.json >/dev/full", tmp_path)
+    assert_one_line(result, UNWRITABLE, "cannot write standard output: No space left on device")
+    assert json.loads((tmp_path / "b.json").read_text())["runs"]
+
+
+def test_a_failure_of_standard_output_is_not_one_of_the_files(tmp_path: Path) -> None:
+    """What cannot be printed of the first picture does not keep the second from being written."""
+    for name in "ab":
+        Image.new("RGB", (16, 16)).save(tmp_path / f"{name}.png")
+    result = shell(f"{SHELL} encode a.png b.png out/ --json --quiet >/dev/full", tmp_path)
+    assert result.returncode == UNWRITABLE
+    assert all(b"cannot write standard output" in line for line in result.stderr.splitlines())
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"a.nic", "b.nic"}
+
+
 # Failures
+
+
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 9 GiB"), OSError("out of memory when writing")])
+def test_want_of_memory_for_a_picture_is_a_limit(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise type(error)(*error.args)  # a new one: its traceback holds what ran
+
+    monkeypatch.setattr(Image.Image, "save", fails)
+    monkeypatch.setattr("nicrt.runtime.pictures.reading.read_samples", fails)
+    for command in (["decode", NIC, tmp_path / "a.png"], ["encode", HARBOUR, tmp_path / "a.nic"]):
+        assert main([*map(str, command)]) == nicrt.LimitError.exit_code
+        assert "not enough memory" in capsys.readouterr().err
 
 
 def test_an_unexpected_failure_is_one_line(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from ..errors import ImageError, UnsupportedError, one_line
-from .files import about, check_outputs, read, write
+from .files import STANDARD, about, check_outputs, read, write
 from .options import limits_of, threads_of
+from .report import Report, own_warnings
 
 
 def run(options: argparse.Namespace) -> int:
@@ -24,23 +24,27 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("a bundle or a file to measure is needed")
     from .. import bench
 
-    result = bench.run(
-        options.targets,
-        sizes=options.size or [(768, 512)],
-        threads=threads_of(options),
-        backend=options.backend,
-        repeat=options.repeat,
-        batch=options.batch,
-        quality=options.quality,
-        lanes=options.lanes,
-        limits=limits_of(options),
-    )
-    _print_table(result)
+    report = Report(quiet=False, total=1)
+    with own_warnings(report):
+        result = bench.run(
+            options.targets,
+            sizes=options.size or [(768, 512)],
+            threads=threads_of(options),
+            backend=options.backend,
+            repeat=options.repeat,
+            batch=options.batch,
+            quality=options.quality,
+            lanes=options.lanes,
+            limits=limits_of(options),
+        )
+    # files first: measuring takes long, and standard output may take no table
     if options.json:
         write(options.json, (json.dumps(result, indent=2) + "\n").encode(), replace=replace)
     if options.plot:
         write(options.plot, _plot(result, options.plot), replace=replace)
-        print(f"plot: {options.plot}", file=sys.stderr)
+        report.note(f"plot: {options.plot}")
+    if STANDARD not in (options.json, options.plot):
+        _print_table(result)
     return 0
 
 
@@ -116,13 +120,11 @@ def _named(result: dict[str, Any]) -> list[tuple[str, dict[str, float], float | 
 def _plot(result: dict[str, Any], path: str) -> bytes:
     """Bars of the steps, as an image of the type that the name `path` says."""
     try:
-        import matplotlib
+        from matplotlib.figure import Figure  # unlike pyplot's figures, nobody has to close it
     except ImportError:
         raise UnsupportedError("the plot needs matplotlib: pip install 'nicrt[evaluate]'") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 1 + 0.5 * (len(result["runs"]) + len(result["peers"]))))
+    figure = Figure(figsize=(8, 1 + 0.5 * (len(result["runs"]) + len(result["peers"]))))
+    axes = figure.subplots()
     for entry in result["runs"]:
         left = 0.0
         for name, step in entry["steps"].items():
@@ -141,5 +143,4 @@ def _plot(result: dict[str, Any], path: str) -> bytes:
         figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png")
     except ValueError as error:
         raise ImageError(f"cannot plot to {path}: {one_line(error)}") from None
-    pyplot.close(figure)
     return buffer.getvalue()

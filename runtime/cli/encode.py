@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ImageError
 from .files import STANDARD, about, check_free, read, write
 from .jobs import Job, jobs_to_do, replaces, run_jobs
-from .json_lines import write_json
+from .json_lines import facts_or_error
 from .options import limits_of, threads_of
+from .report import Report
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from ..codec import Codec
     from ..target import Encoded
 
 DEFAULT_BUNDLE = "shallow"
@@ -82,20 +84,63 @@ def _figures(encoded: Encoded) -> str:
     return f"{figures}, {encoded.psnr:.2f} dB at quality {encoded.quality:.2f}"
 
 
-def _facts(encoded: Encoded) -> dict[str, Any]:
+def _facts(width: int, height: int, encoded: Encoded) -> dict[str, Any]:
     from ..evaluate import PSNR_OF_EQUAL
 
     psnr = None if encoded.psnr is None else round(min(PSNR_OF_EQUAL, encoded.psnr), 4)
-    return {**asdict(encoded), "bpp": round(encoded.bpp, 5), "psnr": psnr}
+    return {"width": width, "height": height, **asdict(encoded), "bpp": round(encoded.bpp, 5), "psnr": psnr}
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What `Codec.encode` takes beside the picture."""
+    return {
+        "quality": options.quality,
+        "effort": options.effort,
+        "lanes": options.lanes,
+        "variant": options.variant,
+        "scales": options.scales,
+        "parameters": dict(options.parameter),
+        "like": _settings_file(options.like) if options.like else None,
+        "target_bpp": options.bpp,
+        "target_psnr": options.psnr,
+        "roi": None if options.roi is None else _weights(options.roi, options.max_pixels),
+        "ms_ssim_weight": options.ms_ssim_weight,
+    }
+
+
+def _encode(
+    job: Job, codec: Codec, settings: dict[str, Any], options: argparse.Namespace, report: Report
+) -> dict[str, Any]:
+    """Make one file and report on it. Returns its facts for JSON."""
+    from ..pictures import load_picture
+
+    if options.no_clobber:
+        check_free(job.target)
+    told: list[Encoded] = []
+    picture = load_picture(read(job.source), options.max_pixels)
+    data = codec.encode(picture.pixels, **settings, report=told.append)
+    write(job.target, data, replace=replaces(options))
+    (encoded,) = told
+    height, width = picture.pixels.shape[:2]
+    report.add_pixels(width * height)
+    report.note(f"{job.source}: {width} x {height}, {_figures(encoded)}")
+    if settings["roi"] is not None:
+        report.note(f"{job.source}: {_quality_by_region(codec.decode(data), picture.pixels, settings['roi'])}")
+    for line in encoded.clipped:
+        report.note(f"{job.source}: {line}")
+    for what in picture.dropped:
+        report.note(f"{job.source}: not kept: {what}")
+    return _facts(width, height, encoded)
 
 
 def run(options: argparse.Namespace) -> int:
     from ..codec import load
-    from ..pictures import READ_SUFFIXES, load_picture
+    from ..pictures import READ_SUFFIXES
     from ..saturation import SaturationWarning
     from ..target import TargetWarning
 
-    jobs, report = jobs_to_do(options, SUFFIX, lambda: READ_SUFFIXES)
+    beside = [path for path in (options.like, options.roi) if path]
+    jobs, report = jobs_to_do(options, SUFFIX, lambda: READ_SUFFIXES, beside)
     if options.json and any(job.target == STANDARD for job in jobs):
         raise ValueError("--json and the file cannot both go to standard output; name the output file")
     _refuse_pictures(jobs)
@@ -107,49 +152,18 @@ def run(options: argparse.Namespace) -> int:
         backend=options.backend,
         limits=limits_of(options),
     )
-
-    like = _settings_file(options.like) if options.like else None
-
-    roi = None if options.roi is None else _weights(options.roi, options.max_pixels)
-
+    settings = _settings(options)
     for said_below in (TargetWarning, SaturationWarning):  # with the file's name
         warnings.simplefilter("ignore", said_below)
 
     def work(job: Job) -> int:
-        if options.no_clobber:
-            check_free(job.target)
-        told: list[Encoded] = []
-        picture = load_picture(read(job.source), options.max_pixels)
-        data = codec.encode(
-            picture.pixels,
-            quality=options.quality,
-            effort=options.effort,
-            lanes=options.lanes,
-            variant=options.variant,
-            scales=options.scales,
-            parameters=dict(options.parameter),
-            like=like,
-            target_bpp=options.bpp,
-            target_psnr=options.psnr,
-            roi=roi,
-            ms_ssim_weight=options.ms_ssim_weight,
-            report=told.append,
+        facts = facts_or_error(
+            {"file": job.target, "source": job.source},
+            lambda: _encode(job, codec, settings, options, report),
+            as_json=options.json,
         )
-        write(job.target, data, replace=replaces(options))
-        (encoded,) = told
-        height, width = picture.pixels.shape[:2]
-        report.add_pixels(width * height)
-        report.note(f"{job.source}: {width} x {height}, {_figures(encoded)}")
-        if roi is not None:
-            report.note(f"{job.source}: {_quality_by_region(codec.decode(data), picture.pixels, roi)}")
-        for line in encoded.clipped:
-            report.note(f"{job.source}: {line}")
-        for what in picture.dropped:
-            report.note(f"{job.source}: not kept: {what}")
-        if options.json:
-            write_json({"file": job.target, "source": job.source, "width": width, "height": height, **_facts(encoded)})
-        if encoded.missed is not None:
-            report.error(f"{job.source}: {encoded.missed}")
+        if facts["missed"] is not None:
+            report.error(f"{job.source}: {facts['missed']}")
             return EXIT_TARGET_MISSED
         return 0
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .files import STANDARD, about, check_outputs, named, read, write
+from .jobs import files_below, said_of
 from .options import limits_of, threads_of
-from .report import Report
+from .report import Report, own_warnings
 
 if TYPE_CHECKING:
     from ..evaluate import Coder, Pixels
@@ -29,9 +31,12 @@ def _evaluate(options: argparse.Namespace) -> int:
     from ..evaluate import Measurement, measure, plot, results
 
     name, *sources = options.paths
-    files = _files(sources)
+    note = Report(options.quiet, 1).note
+    files, left_out = _files(sources)
     check_outputs([options.plot, options.output], files, replace=not options.no_clobber)
-    pictures = _pictures(files, options.max_pixels, Report(options.quiet, 1).note)
+    for line in left_out:
+        note(line)
+    pictures = _pictures(files, options.max_pixels, note)
     coder = _coder(name, options)
     qualities = options.qualities or coder.qualities
     report = Report(options.quiet, len(pictures) * len(qualities))
@@ -43,7 +48,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         )
         report.finished()
 
-    found = results(coder, measure(coder, pictures, qualities, seen))
+    with own_warnings(report):
+        found = results(coder, measure(coder, pictures, qualities, seen))
     replace = not options.no_clobber
     if options.plot:
         write(options.plot, plot([found], options.plot), replace=replace)
@@ -68,19 +74,23 @@ def _print_table(found: dict[str, Any]) -> None:
         print("  ".join(f"{value:>13.4f}" for value in row))
 
 
-def _files(sources: Sequence[str]) -> list[str]:
-    """The files, and all pictures in the folders, that are named. Raises ValueError when there are none."""
+def _files(sources: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The files that are named, and all pictures in the trees of the folders; lines on what those have besides. Raises
+    ValueError when there are none, and as `files_below`.
+    """
     from ..pictures import READ_SUFFIXES
 
-    files: list[str] = []
+    files, left_out = list[str](), list[str]()
     for source in sources:
         if Path(source).is_dir():
-            files += [str(file) for file in sorted(Path(source).iterdir()) if file.suffix.lower() in READ_SUFFIXES]
+            skipped = Counter[str]()
+            files += map(str, files_below(Path(source), READ_SUFFIXES, skipped))
+            left_out += said_of(source, skipped)
         else:
             files.append(source)
     if not files:
         raise ValueError("no pictures to evaluate on")
-    return files
+    return files, left_out
 
 
 def _pictures(files: Sequence[str], max_pixels: int, note: Callable[[str], None]) -> dict[str, Pixels]:

@@ -8,7 +8,7 @@ import select
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import ImageError, NicrtError
@@ -29,9 +29,12 @@ def write(target: str, data: bytes, *, replace: bool = True) -> None:
     """Write a file whole or not at all; `-` is standard output. Raises ImageError, and BrokenPipeError when whoever
     reads standard output has gone.
     """
+    if sys.stdout is not None:
+        # What was printed comes first, also where target is /dev/stdout. Text that cannot be written stays in the
+        # buffer: it is no failure of this file, and the command says so when it ends.
+        with suppress(OSError):
+            sys.stdout.flush()
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()  # what was printed comes first, also where target is /dev/stdout
         if target != STANDARD:
             write_file(target, data, replace=replace)
         elif sys.stdout is None:

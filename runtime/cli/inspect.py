@@ -30,7 +30,7 @@ def _info(options: argparse.Namespace) -> int:
     def work(job: Job) -> int:
         path = job.source
         facts = _file_facts if path == STANDARD or _is_file(path) else _bundle_facts
-        found = facts_or_error(path, lambda: facts(path, limits_of(options)), as_json=options.json)
+        found = facts_or_error({"file": path}, lambda: facts(path, limits_of(options)), as_json=options.json)
         if not options.json:
             shown = {key: value for key, value in found.items() if key != "file"}
             _print_facts({path: shown} if many else shown)
@@ -127,7 +127,7 @@ def _verify(options: argparse.Namespace) -> int:
         return {"width": header.width, "height": header.height, "segments": header.segments}
 
     def work(job: Job) -> int:
-        facts = facts_or_error(job.source, lambda: checked(job.source), as_json=options.json)
+        facts = facts_or_error({"file": job.source}, lambda: checked(job.source), as_json=options.json)
         report.add_pixels(facts["width"] * facts["height"])
         report.note("{file}: ok, {width} x {height}, {segments} segments".format(**facts))
         return 0

@@ -25,12 +25,14 @@ class Job:
     target: str
 
 
-def jobs_of(paths: Sequence[str], suffix: str, taken: Callable[[], Collection[str]]) -> tuple[list[Job], list[str]]:
+def jobs_of(
+    paths: Sequence[str], suffix: str, taken: Callable[[], Collection[str]], beside: Sequence[str] = ()
+) -> tuple[list[Job], list[str]]:
     """`IN OUT` or `IN... FOLDER`; in a folder an output has its input's name with `suffix`.
 
     An input that is a folder stands for the files below it whose suffix is one of `taken()`; the output has the same
-    tree. Also returns lines on what was left out. Raises ValueError, also for jobs that would destroy each other's
-    files, and ImageError.
+    tree. beside: files that the command reads besides. Also returns lines on what was left out. Raises ValueError, also
+    for jobs that would destroy each other's files or those `beside`, and ImageError.
     """
     if len(paths) < 2:
         raise ValueError("an input and an output are needed")
@@ -40,7 +42,7 @@ def jobs_of(paths: Sequence[str], suffix: str, taken: Callable[[], Collection[st
     folders = [source for source in sources if source != STANDARD and Path(source).is_dir()]
     to_folder = Path(target).is_dir() or target.endswith(("/", os.sep))
     if len(sources) == 1 and not folders and not to_folder:
-        return _checked([Job(sources[0], target)]), []
+        return _checked([Job(sources[0], target)], beside), []
     if target == STANDARD or (not to_folder and (Path(target).exists() or (not folders and Path(target).suffix))):
         raise ValueError(f"several inputs need a folder as output, and {target} is none")
     if STANDARD in sources:
@@ -51,24 +53,28 @@ def jobs_of(paths: Sequence[str], suffix: str, taken: Callable[[], Collection[st
             jobs.append(Job(source, str(Path(target) / (Path(source).stem + suffix))))
             continue
         skipped = Counter[str]()
-        for file in _files_below(Path(source), taken(), skipped):
+        for file in files_below(Path(source), taken(), skipped):
             place = Path(target) / file.relative_to(source).parent
             jobs.append(Job(str(file), str(place / (file.stem + suffix))))
-        if skipped:
-            counts = ", ".join(f"{count} {what}" for what, count in sorted(skipped.items()))
-            left_out.append(f"{source}: left out: {counts}")
+        left_out += said_of(source, skipped)
     if not jobs:
         raise ValueError(f"{', '.join(folders)}: no file of a type that this command takes")
-    return _checked(jobs), left_out
+    return _checked(jobs, beside), left_out
+
+
+def said_of(folder: str, skipped: Counter[str]) -> list[str]:
+    """A line on what `files_below` left out of a folder; none where that is nothing."""
+    counts = ", ".join(f"{count} {what}" for what, count in sorted(skipped.items()))
+    return [f"{folder}: left out: {counts}"] if skipped else []
 
 
 def jobs_to_do(
-    options: argparse.Namespace, suffix: str, taken: Callable[[], Collection[str]]
+    options: argparse.Namespace, suffix: str, taken: Callable[[], Collection[str]], beside: Sequence[str] = ()
 ) -> tuple[list[Job], Report]:
     """What `jobs_of` makes of the paths, without those that `--skip-existing` leaves out, and where to report on them.
     Raises as `jobs_of` does.
     """
-    jobs, left_out = jobs_of(options.paths, suffix, taken)
+    jobs, left_out = jobs_of(options.paths, suffix, taken, beside)
     to_do = [job for job in jobs if not (options.skip_existing and Path(job.target).is_file())]
     report = Report(options.quiet, len(to_do))
     for line in left_out:
@@ -83,7 +89,7 @@ def replaces(options: argparse.Namespace) -> bool:
     return not (options.no_clobber or options.skip_existing)
 
 
-def _files_below(folder: Path, suffixes: Collection[str], skipped: Counter[str]) -> Iterator[Path]:
+def files_below(folder: Path, suffixes: Collection[str], skipped: Counter[str]) -> Iterator[Path]:
     """Files of these types in the tree of a folder, by name; counts the rest. Links are followed. Raises ImageError for
     a folder that cannot be listed, and for a link to a folder above it.
     """
@@ -112,15 +118,15 @@ def _files_below(folder: Path, suffixes: Collection[str], skipped: Counter[str])
         waiting += reversed(inside)
 
 
-def _checked(jobs: list[Job]) -> list[Job]:
+def _checked(jobs: list[Job], beside: Sequence[str]) -> list[Job]:
     """Refuse, by ValueError, two inputs with one output and outputs that are inputs."""
     by_target = dict[object, Job]()
     for job in jobs:
         other = by_target.setdefault(identity(job.target, 1) or os.path.realpath(job.target), job)
         if other is not job:
             raise ValueError(f"{other.source} and {job.source} would both be written to {job.target}")
-    for job in jobs:
-        source = identity(job.source, 0)
+    for path in [*(job.source for job in jobs), *beside]:
+        source = identity(path, 0)
         if source is not None and source in by_target:
             raise ValueError(f"{named(by_target[source].target, 'standard output')} is an input: it stays as it is")
     return jobs

@@ -8,7 +8,9 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from ..errors import ImageError, InternalError, LimitError, NicrtError, one_line, plain
 from .files import reason
@@ -26,11 +28,16 @@ def printable(text: str) -> str:
 
 
 def explain(error: Exception, value_error_code: int) -> tuple[str, int]:
+    """As `described`, after the traceback for those who ask for it."""
+    if os.environ.get(TRACEBACK_VARIABLE):
+        traceback.print_exception(error)
+    return described(error, value_error_code)
+
+
+def described(error: Exception, value_error_code: int) -> tuple[str, int]:
     """A failure as one line and an exit code. A ValueError is a mistake of whoever called; its code depends on when it
     showed.
     """
-    if os.environ.get(TRACEBACK_VARIABLE):
-        traceback.print_exception(error)
     if isinstance(error, NicrtError):
         return plain(str(error)), error.exit_code
     if type(error) is ValueError:  # its subclasses (text that cannot be decoded, ...) are not raised on purpose
@@ -101,3 +108,24 @@ class Report:
     def _line(self, text: str) -> None:
         with self._lock:
             _print(f"{_CLEAR_LINE if self._progress else ''}{text}\n")
+
+
+@contextmanager
+def own_warnings(report: Report) -> Iterator[None]:
+    """What nicrt warns of inside becomes notes, each text once."""
+    from ..codec import PictureIdWarning
+    from ..saturation import SaturationWarning
+
+    said = set[str]()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        text = str(message)
+        if text not in said:
+            said.add(text)
+            report.note(f"warning: {text}")
+
+    with warnings.catch_warnings():
+        for category in (PictureIdWarning, SaturationWarning):
+            warnings.simplefilter("always", category)
+        warnings.showwarning = show
+        yield

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ..errors import ImageError, LimitError
+from ..errors import ImageError, LimitError, is_out_of_memory
 from .arrays import Rgb
 from .facts import PNG_SIGNATURE, Facts, check_png, facts_of
 from .metadata import not_kept, orientation
@@ -28,6 +28,7 @@ READ_SUFFIXES = frozenset((
 ))
 # fmt: on
 _READ_TYPES = "PNG, JPEG, WebP, AVIF, TIFF, BMP, GIF, JPEG 2000, TGA, QOI, PBM, PGM, PPM or PFM"
+_NO_MEMORY = "not enough memory for this picture on this machine"
 
 # first bytes → Pillow's format and its module
 _SIGNATURES = (
@@ -63,7 +64,7 @@ def load_picture(data: bytes, max_pixels: int) -> LoadedPicture:
             return _load_netpbm(data, max_pixels)
         return _load_with_pillow(data, max_pixels)
     except MemoryError:
-        raise LimitError("not enough memory for this picture on this machine") from None
+        raise LimitError(_NO_MEMORY) from None
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -84,7 +85,7 @@ def _load_netpbm(data: bytes, max_pixels: int) -> LoadedPicture:
 
 
 def _load_with_pillow(data: bytes, max_pixels: int) -> LoadedPicture:
-    kind, module = _kind_of(data)
+    kind, module = pillow_format(data)
     dropped: list[str] = []
 
     def opened() -> ImageFile:
@@ -111,8 +112,10 @@ def _load_with_pillow(data: bytes, max_pixels: int) -> LoadedPicture:
         raise _refusal(kind, error) from error
 
 
-def _kind_of(data: bytes) -> tuple[str, str]:
-    """Pillow's format of a file and its module. Raises ImageError for a type that is not opened."""
+def pillow_format(data: bytes) -> tuple[str, str]:
+    """Pillow's format of a file, by its first 128 bytes, and its module. Raises ImageError for a type that is not
+    opened.
+    """
     for signature, kind, module in _SIGNATURES:
         if data.startswith(signature):
             return kind, module
@@ -140,6 +143,8 @@ def _refusal(kind: str, error: Exception) -> ImageError | LimitError:
     text = str(error).lower()
     if isinstance(error, Image.DecompressionBombError):
         return LimitError("the picture is larger than Pillow's own limit for its type; save it as PNG or PPM first")
+    if is_out_of_memory(error):
+        return LimitError(_NO_MEMORY)
     if "truncated" in text or isinstance(error, EOFError):
         return ImageError(f"a truncated {kind} picture")
     if "text" in text and ("too large" in text or "memory" in text or "max_text" in text):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from ..errors import ImageError
+from ..errors import ImageError, LimitError, is_out_of_memory
 from .arrays import Pixels
 
 # Pillow's defaults trade much time for few bytes here; a decoder's output is mostly read once
@@ -61,7 +61,7 @@ def _registered(suffix: str) -> str:
 
 def save_picture(pixels: Pixels, format_name: str, *, quality: int | None = None) -> bytes:
     """uint8 [height, width, 3] → image file bytes. `quality`: 0..100, for JPEG, WebP (then lossy) and AVIF. Raises
-    ImageError.
+    ImageError, or LimitError for want of memory.
     """
     from PIL import Image
 
@@ -71,9 +71,9 @@ def save_picture(pixels: Pixels, format_name: str, *, quality: int | None = None
     buffer = io.BytesIO()
     try:
         Image.fromarray(pixels).save(buffer, format_name, **options)
-    except MemoryError:
-        raise ImageError("not enough memory to write the picture") from None
     except Exception as error:  # another library's text can be anything
+        if is_out_of_memory(error):
+            raise LimitError("not enough memory to write the picture on this machine") from None
         height, width = pixels.shape[:2]
         raise ImageError(
             f"cannot write a picture of {width} x {height} pixels as {format_name}: it may be too large for that type; "
