@@ -247,7 +247,8 @@ def test_a_factorised_prior_is_coded_by_channel(
     for module in (models_flow, recipe):
         monkeypatch.setattr(module, "COUPLINGS", 1)
     monkeypatch.setattr(flow, "Z0_STEPS", 3)
-    monkeypatch.setattr(flow, "UNIT_STEP", 2)
+    for module in (flow, flow_modules):
+        monkeypatch.setattr(module, "UNIT_STEP", 2)
     monkeypatch.setattr(flow, "_quality", lambda number, *_, **__: QualityPoint(number, "flow", {"d0": [2] * 48}))
     monkeypatch.setattr(flow, "_D0", Port("int32", [48], (0, 2)))
     static = Flow().requires_grad_(False).eval()
