@@ -139,9 +139,12 @@ def exact_graph(
     )
 
 
-def write_bundle(source: BundleSource, out: Path) -> Manifest:
-    """Write the bundle to the folder `out`, replacing what is there only when all is done and checked. Raises
-    ImageError for what `check_output` refuses, UnsupportedError for weights that are not finite.
+def write_bundle(
+    source: BundleSource, out: Path, check: Callable[[Path, Manifest], None] = lambda *_: None
+) -> Manifest:
+    """Write the bundle to the folder `out`, replacing what is there only when all is done and checked, by `check` too,
+    which gets the new bundle's scratch folder and raises what is wrong with it. Raises ImageError for what
+    `check_output` refuses, UnsupportedError for weights that are not finite.
     """
     check_output(out)
     for graph in source.graphs:
@@ -154,6 +157,7 @@ def write_bundle(source: BundleSource, out: Path) -> Manifest:
         opened = Bundle.open(folder)
         for name in manifest.graphs:
             opened.graph_bytes(name)
+        check(folder, manifest)
         swap_folder(folder, out, scratch / "old")
     return manifest
 

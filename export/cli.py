@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from nicrt.runtime.errors import ImageError, NicrtError, UnsupportedError
+from nicrt.runtime.errors import ImageError, UnsupportedError, one_line
 from nicrt.runtime.limits import DEFAULT_LIMITS
 from nicrt.runtime.manifest import Manifest
 from nicrt.runtime.pictures import Rgb, load_picture
@@ -23,6 +23,7 @@ from .comparison import compared
 from .families import FAMILIES, IMPORTERS
 from .float16 import in_float16
 from .part import part
+from .refusals import about, memory_for
 from .tensors import check_finite
 
 KNOWN_CHECKPOINTS = Path(__file__).with_name("checkpoints.json")
@@ -52,11 +53,14 @@ def export_family(
     several sets of weights): for importers. `variant` and `decoder_only` leave out what `part` says, `float16` casts
     what `in_float16` says. `report` gets lines about what was made, the last one how its files compare with the codec
     where it was trained (`comparison`). Raises UnsupportedError for what cannot become a bundle, ImageError for files
-    that cannot be read or written, ValueError for a variant that is not there."""
+    that cannot be read or written, LimitError where memory does not suffice, ValueError for a variant that is not there
+    and for options that the family does not take. What was in `out` is still there after any of them."""
     data = _read(Path(checkpoint))
     provenance = {"family": family, "checkpoint_sha256": hashlib.sha256(data).hexdigest()}
     pictures = [_picture(Path(path)) for path in calibrate]
     if family in IMPORTERS:
+        if base is not None:
+            raise ValueError(f"family {family!r} takes no base checkpoint")
         make = partial(IMPORTERS[family], data, arch, pictures, weights_key)
     elif family not in FAMILIES:
         names = ", ".join(sorted([*FAMILIES, *IMPORTERS]))
@@ -76,16 +80,25 @@ def export_family(
     known: dict[str, Any] = json.loads(KNOWN_CHECKPOINTS.read_text()).get(provenance["checkpoint_sha256"], {})
     license_name = known.pop("license", source.license)
     provenance |= known
+    source = replace(source, license=license_name, provenance=provenance)
+    lines: list[str] = []
+
+    def check(folder: Path, manifest: Manifest) -> None:
+        if report is not None:
+            lines.extend([*_lines(source, manifest, folder), _comparison(source, folder, pictures, Path(checkpoint))])
+
     try:
-        manifest = write_bundle(replace(source, license=license_name, provenance=provenance), Path(out))
+        with memory_for(Path(checkpoint)):
+            manifest = write_bundle(source, Path(out), check)
     except OSError as error:
         raise ImageError(f"{out}: cannot write it: {error.strerror or error}") from None
     except (RuntimeError, ValueError) as error:  # of what traces them
-        raise UnsupportedError(f"{checkpoint}: no graph can be made of these weights: is it trained?") from error
+        raise UnsupportedError(
+            f"{checkpoint}: no graph can be made of these weights: is it trained? ({one_line(error)})"
+        ) from error
     if report is not None:
-        for line in _lines(source, manifest, Path(out)):
+        for line in lines:
             report(line)
-        report(compared(source, Path(out), pictures))
     return manifest
 
 
@@ -93,16 +106,15 @@ def _made(make: Callable[[], BundleSource], checkpoint: Path, family: str) -> Bu
     """What a family makes of a checkpoint. Errors get the file's name; whatever a family trips over in tensors that are
     not its own becomes one line."""
     try:
-        return make()
-    except UnsupportedError as error:
-        raise UnsupportedError(f"{checkpoint}: {error}") from error
+        with memory_for(checkpoint), about(checkpoint):
+            return make()
     except KeyError as error:
         raise UnsupportedError(
             f"{checkpoint}: not a checkpoint of family {family!r}: there is no tensor {error.args[0]!r}"
         ) from error
     except (RuntimeError, LookupError) as error:  # of names and shapes that do not fit
         raise UnsupportedError(
-            f"{checkpoint}: not a checkpoint of family {family!r}: its tensors have other shapes"
+            f"{checkpoint}: not a checkpoint of family {family!r}: its tensors have other shapes ({one_line(error)})"
         ) from error
 
 
@@ -114,19 +126,15 @@ def _read(path: Path) -> bytes:
 
 
 def _picture(path: Path) -> Rgb:
-    try:
+    with about(path):
         return load_picture(_read(path), DEFAULT_LIMITS.pixels).pixels
-    except NicrtError as error:
-        raise type(error)(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
 
 
 def _tensors(checkpoint: Path, data: bytes) -> dict[str, Tensor]:
-    try:
+    with memory_for(checkpoint), about(checkpoint):
         tensors = read_safetensors(data)
         check_finite(tensors)
-    except UnsupportedError as error:
-        raise UnsupportedError(f"{checkpoint}: {error}") from error
-    return tensors
+        return tensors
 
 
 def recipe_facts(data: bytes) -> dict[str, Any]:
@@ -141,6 +149,14 @@ def _recipe_facts(checkpoint: Path, data: bytes) -> dict[str, Any]:
         return dict(recipe_facts(data))
     except (ValueError, TypeError) as error:
         raise UnsupportedError(f"{checkpoint}: what its header says under {FACTS!r} is not a JSON object") from error
+
+
+def _comparison(source: BundleSource, folder: Path, pictures: Sequence[Rgb], checkpoint: Path) -> str:
+    try:
+        with memory_for(checkpoint), about(checkpoint):
+            return compared(source, folder, pictures)
+    except (RuntimeError, ValueError) as error:
+        raise UnsupportedError(f"{checkpoint}: the codec of these weights fails ({one_line(error)})") from error
 
 
 def _lines(source: BundleSource, manifest: Manifest, out: Path) -> Iterator[str]:

@@ -190,13 +190,6 @@ def scale_tables() -> list[Table]:
     return [build(family(LOGISTIC_SCALE_MIN * math.exp(LOG_SCALE_STEP * i))) for i in range(SCALE_COUNT)]
 
 
-def skip_of(probability: float) -> int:
-    """The `skip` at which symbols are not coded whose probability of 0 exceeds this: P(0) = tanh(1 / (4 s)) for a
-    logistic of scale s. 0.9 is 8."""
-    scale = 1 / (4 * math.atanh(probability))
-    return max(0, math.ceil(math.log(scale / LOGISTIC_SCALE_MIN) / LOG_SCALE_STEP))
-
-
 @dataclass(frozen=True)
 class ClassModel:
     """Distribution of a class given the activity class k: logistic with mean a + b k + c k^2 and scale exp(d + e k),

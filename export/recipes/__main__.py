@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from nicrt.export import unpickle
 from nicrt.export.checkpoints import read_safetensors
-from nicrt.runtime.errors import NicrtError
+from nicrt.runtime.errors import NicrtError, one_line
 
 from .data import Photos
 from .families import RECIPES
@@ -34,10 +35,10 @@ def parser() -> argparse.ArgumentParser:
     length = result.add_mutually_exclusive_group()
     length.add_argument(
         "--minutes",
-        type=float,
+        type=_positive(float),
         help="length of the run, loading and checkpoints included; with --resume, of what is left of it",
     )
-    length.add_argument("--steps", type=int, help="the same in steps")
+    length.add_argument("--steps", type=_positive(int), help="the same in steps")
     result.add_argument("--resume", type=Path, help="go on from what an earlier run left beside its --out (.resume.pt)")
     result.add_argument(
         "--base", type=Path, nargs="+", default=[], help="checkpoints to start from, or whose codec to build on"
@@ -45,6 +46,19 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--out", type=Path, required=True, help="checkpoint to write, safetensors")
     result.add_argument("--seed", type=int, default=0)
     return result
+
+
+def _positive(kind: type[float]) -> Callable[[str], float]:
+    """For argparse: a finite number above 0."""
+
+    def read(text: str) -> float:
+        number = kind(text)
+        if not 0 < number < math.inf:
+            raise argparse.ArgumentTypeError(f"{text}: a number above 0 is needed")
+        return number
+
+    read.__name__ = kind.__name__  # argparse says "invalid int value" by it
+    return read
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,7 +87,7 @@ def _trainer(options: argparse.Namespace, device: torch.device, clock: Clock) ->
         return (_started if options.resume is None else _resumed)(options, device, clock)
     except (RuntimeError, LookupError) as error:  # of names and shapes
         files = ", ".join(map(str, options.base or [options.resume]))
-        raise ValueError(f"{files}: the tensors do not fit this recipe") from error
+        raise ValueError(f"{files}: the tensors do not fit this recipe ({one_line(error)})") from error
 
 
 def _started(options: argparse.Namespace, device: torch.device, clock: Clock) -> Trainer:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nicrt.runtime.errors import ImageError, NicrtError
+from nicrt.export.refusals import about
 from nicrt.runtime.limits import DEFAULT_LIMITS
 from nicrt.runtime.pictures import load_picture, rounded
 
@@ -62,10 +62,8 @@ def _least_side(file: Path) -> int:
 
 
 def _pixels(file: Path) -> npt.NDArray[np.uint8]:
-    try:
+    with about(file):
         return rounded(load_picture(file.read_bytes(), DEFAULT_LIMITS.pixels).pixels)
-    except NicrtError as error:
-        raise ImageError(f"{file}: {error}") from error
 
 
 @contextmanager

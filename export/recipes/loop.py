@@ -9,9 +9,9 @@ step is captured as a CUDA graph and replayed, where a recipe's shapes allow it.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
-import os
 import signal
 import time
 from abc import ABC, abstractmethod
@@ -26,6 +26,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from nicrt.export.cli import FACTS
+from nicrt.runtime.errors import ImageError
+from nicrt.runtime.whole_files import write_file
 
 from .data import Photos
 
@@ -202,7 +204,7 @@ class Trainer:
             "share_of_schedule": round(self.state.schedule.progress, 3),
         }
         tensors = {name: tensor.contiguous() for name, tensor in self.recipe.weights(self.averaged()).items()}
-        _replace(out, save(tensors, metadata={FACTS: json.dumps(facts)}))
+        _write(out, save(tensors, metadata={FACTS: json.dumps(facts)}))
         everything = {
             "family": self.recipe.family,
             "started": self.recipe.started,
@@ -212,9 +214,9 @@ class Trainer:
             "average": self.average,
             "optimiser": self.optimiser.state_dict(),
         }
-        target = resume_file(out)
-        with _beside(target) as file:
-            torch.save(everything, file)
+        file = io.BytesIO()
+        torch.save(everything, file)
+        _write(resume_file(out), file.getvalue())
 
     def load(self, saved: Mapping[str, Any]) -> None:
         """Weights, average and optimiser of a file that `save` wrote on any device."""
@@ -353,21 +355,11 @@ def resume_file(out: Path) -> Path:
     return out.with_name(f"{out.stem}.resume.pt")
 
 
-@contextlib.contextmanager
-def _beside(file: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `file` when all is written."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+def _write(file: Path, data: bytes) -> None:
     try:
-        yield scratch
-        scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-def _replace(file: Path, data: bytes) -> None:
-    with _beside(file) as scratch:
-        scratch.write_bytes(data)
+        write_file(file, data)
+    except OSError as error:
+        raise ImageError(f"{file}: cannot write it: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nicrt.export.flow import Z0_OFFSETS, Z0_STEPS, z0_steps
+from nicrt.export.flow import Z0_OFFSETS
+from nicrt.export.flow_modules import Z0_STEPS, z0_steps
 from nicrt.export.models.flow import Z0, Flow
 from nicrt.export.models.slim import WIDTHS, Slim
 from nicrt.export.slim import RANGES

@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import re
+import shutil
 import zipfile
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
@@ -22,11 +23,12 @@ pytest.importorskip("onnxscript")
 from safetensors.torch import save, save_file  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from nicrt.export import checkpoints, unpickle  # noqa: E402
+from nicrt.export import checkpoints, cli, unpickle  # noqa: E402
 from nicrt.export.cli import export_family  # noqa: E402
 from nicrt.export.models.mean_scale import MeanScale  # noqa: E402
+from nicrt.runtime.bundle import SHIPPED, Bundle  # noqa: E402
 from nicrt.runtime.cli import main  # noqa: E402
-from nicrt.runtime.errors import UnsupportedError  # noqa: E402
+from nicrt.runtime.errors import LimitError, UnsupportedError  # noqa: E402
 
 Weights = dict[str, Tensor]
 NAMES = {"g_a.0.weight", "g_a.0.bias", "entropy.prior"}
@@ -234,7 +236,7 @@ def test_own_families_refuse_in_one_line(tmp_path: Path, capsys: pytest.CaptureF
             {**state, "g_a.0.weight": state["g_a.0.weight"][:, :1].clone()},
             "'g_a.0.weight' .* is 4 x 1 x 5 x 5, and 4",
         ),
-        ({**state, "h_s.0.weight": torch.zeros(())}, "other shapes"),
+        ({**state, "h_s.0.weight": torch.zeros(())}, r"other shapes \(.+\)"),
     ):
         save_file(saved, file)
         assert main(["export", "mean-scale", "--checkpoint", str(file), "-o", str(tmp_path / "out")]) == 6
@@ -260,6 +262,7 @@ def test_files_of_an_export_that_cannot_be_used_have_their_exit_codes(
         (["none", "--checkpoint", str(damaged), *out], 6, "no family 'none'"),
         (["mean-scale", "--checkpoint", str(facts), "--weights-key", "ema", *out], 2, "no key of weights"),
         ([*imported, str(damaged), *out], 6, "damaged: not a PyTorch checkpoint or a safetensors file"),
+        ([*imported, str(damaged), "--base", str(damaged), *out], 2, "takes no base checkpoint"),
         ([*imported, str(damaged), "--calibrate", str(damaged), *out], None, "damaged: "),
         ([*imported, str(damaged), "--calibrate", str(tmp_path / "none"), *out], 9, "none: cannot read it"),
     ):
@@ -278,3 +281,66 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ImageError, match="cannot write it"):
         export_family("mean-scale", tmp_path / "checkpoint", tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), None])
+@pytest.mark.parametrize("where", ["write_bundle", "check_finite"])
+def test_what_fails_says_why_and_memory_is_a_limit(
+    where: str, error: Exception | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None: what PyTorch raises itself, on the CPU."""
+
+    def fail(*_: object) -> None:
+        if error is not None:
+            raise error
+        torch.empty(1 << 50)
+
+    torch.manual_seed(1)
+    save_file(_mean_scale(), tmp_path / "checkpoint")
+    monkeypatch.setattr(cli, where, fail)
+    with pytest.raises(LimitError, match="checkpoint: there is not enough memory"):
+        export_family("mean-scale", tmp_path / "checkpoint", tmp_path / "out", report=lambda _: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "reason"),
+    [
+        (ValueError("odd\nshape"), UnsupportedError, r"a\.ckpt: the codec of these weights fails \(odd shape\)"),
+        (UnsupportedError("damaged"), UnsupportedError, r"a\.ckpt: damaged"),
+        (MemoryError(), LimitError, r"a\.ckpt: there is not enough memory for it"),
+    ],
+)
+def test_why_files_cannot_be_compared_is_one_line(
+    error: Exception, kind: type[Exception], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "compared", fail)
+    with pytest.raises(kind, match=f"^{reason}$"):
+        cli._comparison(None, Path("out"), [], Path("a.ckpt"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "reason"),
+    [
+        ("write_bundle", RuntimeError("no such\noperator"), r"is it trained\? \(no such operator\)"),
+        ("compared", UnsupportedError("weights are damaged"), "checkpoint: weights are damaged"),
+    ],
+)
+def test_the_old_bundle_stays_where_a_new_one_fails(
+    where: str, error: Exception, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    torch.manual_seed(1)
+    save_file(_mean_scale(), tmp_path / "checkpoint")
+    shutil.copytree(SHIPPED / "slim", tmp_path / "out")
+    monkeypatch.setattr(cli, where, fail)
+    with pytest.raises(UnsupportedError, match=reason) as refused:
+        export_family("mean-scale", tmp_path / "checkpoint", tmp_path / "out", report=lambda _: None)
+    assert "\n" not in str(refused.value)
+    assert Bundle.open(tmp_path / "out").manifest.name == "slim"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "out"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,17 +16,17 @@ pytest.importorskip("onnxscript")
 
 import nicrt  # noqa: E402
 from conftest import ROOT  # noqa: E402
-from nicrt.export import flow  # noqa: E402
+from nicrt.export import flow, flow_modules  # noqa: E402
 from nicrt.export.bundle import _graph, write_bundle  # noqa: E402
 from nicrt.export.exact import NOT_CODED  # noqa: E402
 from nicrt.export.lattice import Lattice  # noqa: E402
 from nicrt.export.layers import step_size  # noqa: E402
 from nicrt.export.models import flow as models_flow  # noqa: E402
-from nicrt.export.models.entropy import DZ_DEFAULT, SCALE_COUNT  # noqa: E402
+from nicrt.export.models.entropy import DZ_DEFAULT, LOG_SCALE_STEP, LOGISTIC_SCALE_MIN, SCALE_COUNT  # noqa: E402
 from nicrt.export.models.flow import Flow  # noqa: E402
 from nicrt.export.recipes import flow as recipe  # noqa: E402
 from nicrt.export.tables import ESCAPE_BITS, TOTAL, Table  # noqa: E402
-from nicrt.export.transmitted import scale_tables, skip_of, spread_reference  # noqa: E402
+from nicrt.export.transmitted import scale_tables, spread_reference  # noqa: E402
 from nicrt.runtime.manifest import Port, QualityPoint  # noqa: E402
 
 SIZE = 128
@@ -64,7 +65,7 @@ def _bytes(picture: torch.Tensor) -> np.ndarray:
 
 
 def _steps(parameters: dict[str, int | list[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    first = flow.z0_steps(torch.tensor(parameters["d0"]))
+    first = flow_modules.z0_steps(torch.tensor(parameters["d0"]))
     return first, step_size(torch.tensor(parameters["step1"])), step_size(torch.tensor(parameters["step2"]))
 
 
@@ -113,6 +114,13 @@ def test_indices_are_the_integer_reference(bundle: nicrt.Codec, model: Flow, cro
 
 def test_shipped_qualities_are_those_of_the_export(bundle: nicrt.Codec, model: Flow) -> None:
     assert bundle.bundle.manifest.quality == flow.source(model.state_dict()).quality
+
+
+def skip_of(probability: float) -> int:
+    """The `skip` at which symbols are not coded whose probability of 0 exceeds this: P(0) = tanh(1 / (4 s)) for a
+    logistic of scale s."""
+    scale = 1 / (4 * math.atanh(probability))
+    return max(0, math.ceil(math.log(scale / LOGISTIC_SCALE_MIN) / LOG_SCALE_STEP))
 
 
 def test_the_threshold_is_on_the_probability_of_zero() -> None:
@@ -239,7 +247,8 @@ def test_a_factorised_prior_is_coded_by_channel(
     for module in (models_flow, recipe):
         monkeypatch.setattr(module, "COUPLINGS", 1)
     monkeypatch.setattr(flow, "Z0_STEPS", 3)
-    monkeypatch.setattr(flow, "UNIT_STEP", 2)
+    for module in (flow, flow_modules):
+        monkeypatch.setattr(module, "UNIT_STEP", 2)
     monkeypatch.setattr(flow, "_quality", lambda number, *_, **__: QualityPoint(number, "flow", {"d0": [2] * 48}))
     monkeypatch.setattr(flow, "_D0", Port("int32", [48], (0, 2)))
     static = Flow().requires_grad_(False).eval()

@@ -385,24 +385,6 @@ def test_a_signal_saves_before_the_run_ends(
     assert loop.resume_file(out).is_file() and not list(tmp_path.glob(".*"))
 
 
-def test_what_a_run_cannot_start_from_is_one_line(folder: Path, bases: Bases, tmp_path: Path) -> None:
-    damaged, other = tmp_path / "damaged", tmp_path / "other.safetensors"
-    damaged.write_bytes(b"\x80\x02.")
-    save_file(bases["flow"], other)
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "broken.png").write_bytes(b"no picture")
-    for data_folder, options, reason in (
-        (folder, ["--base", str(damaged)], "not a safetensors file"),
-        (folder, ["--base", str(other)], "do not fit this recipe"),
-        (folder, ["--resume", str(damaged)], "not a PyTorch checkpoint"),
-        (folder, ["--resume", str(other)], "damaged|not"),
-        (tmp_path / "photos", [], "broken.png: not a picture"),
-    ):
-        with pytest.raises(SystemExit, match=reason) as ended:
-            main(["mean-scale", "--data", str(data_folder), "--steps", "1", "--out", str(tmp_path / "o"), *options])
-        assert len(str(ended.value).splitlines()) == 1
-
-
 def test_schedules() -> None:
     schedule = loop.Schedule("seconds", 100.0).spent(25.0).after_step()
     assert schedule.progress == 0.25
@@ -410,46 +392,3 @@ def test_schedules() -> None:
     assert rest.progress == 0.25 and rest.spent(9.0).after_step().progress == 0.5
     end = rest.after_step().after_step().after_step()
     assert end.progress == 1 and end.learning_rate(1000) == pytest.approx(loop.LEAST_RATE)
-
-
-def test_a_file_that_cannot_be_written_leaves_the_old_one(
-    photos: Photos, bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = _trainer("shallow", photos, bases, 1)
-    trainer.save(tmp_path / "out.safetensors")
-    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-
-    def full(*_: object) -> None:
-        raise OSError("no space left")
-
-    monkeypatch.setattr(loop.torch, "save", full)
-    monkeypatch.setattr(loop.Path, "write_bytes", full)
-    with pytest.raises(OSError, match="no space"):
-        trainer.save(tmp_path / "out.safetensors")
-    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["shallow-jpeg"], "is trained on a checkpoint of family shallow"),
-        (["compass"], "give its checkpoint"),
-        (["slim-scalable"], "needs a trained base"),
-        (["flow-side"], "give its checkpoint"),
-        (["slim-side", "--base", "BASE"], "it lacks enc.0.weight"),
-        (["mean-scale", "--base", "BASE"], "Missing key"),
-        (["shallow", "--base", "missing.safetensors"], "No such file"),
-    ],
-)
-def test_what_does_not_go_together_is_refused_in_a_line(
-    arguments: list[str], message: str, folder: Path, bases: Bases, tmp_path: Path
-) -> None:
-    save_file(bases["shallow"], tmp_path / "base.safetensors")
-    named = [str(tmp_path / "base.safetensors") if part == "BASE" else part for part in arguments]
-    with pytest.raises(SystemExit, match=message):
-        main([*named, "--data", str(folder), "--steps", "1", "--out", str(tmp_path / "out.safetensors")])
-
-
-def test_folders_without_photographs_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no picture of at least 256 x 256"):
-        Photos(tmp_path)
