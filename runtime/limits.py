@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 MAX_WORKERS = 256  # threads x jobs: beyond it a machine only loses
+MAX_INPUT_BYTES = 2 << 30  # of one file or stream: devices and pipes may never end
 
 
 @dataclass(frozen=True)

@@ -351,3 +351,19 @@ def test_progress_on_a_terminal_only(tmp_path: Path) -> None:
     assert re.search(r"3/3 files, \d+\.\d MP/s\r?\n$", shown), shown
     assert "/3 files" not in on_a_terminal([*arguments, "--quiet"], tmp_path)
     assert b"/3 files" not in run(*arguments, cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize("command", [["decode", "/dev/zero", "o.png"], ["encode", "/dev/zero", "o.nic"]])
+def test_input_without_an_end_is_a_limit(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nicrt.runtime.cli.files.MAX_INPUT_BYTES", 3 << 20)
+    assert main(command) == 7
+    assert "/dev/zero: it has more than" in capsys.readouterr().err
+
+
+def test_outputs_without_a_type_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in (str(tmp_path / "x"), "/dev/null"):
+        assert main(["decode", str(GOLDEN / "parrots.nic"), name]) == 9
+        assert "has no type; try .png" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import select
 import stat
@@ -10,17 +11,24 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from ..errors import ImageError, NicrtError
+from ..errors import ImageError, LimitError, NicrtError
+from ..limits import MAX_INPUT_BYTES
 from ..whole_files import write_file
 
 STANDARD = "-"
 
 
 def read(source: str) -> bytes:
-    """All bytes of a file, a pipe or standard input. Raises ImageError."""
+    """All bytes of a file, a pipe or standard input. Raises ImageError, or LimitError beyond MAX_INPUT_BYTES."""
     try:
-        return _read_standard_input() if source == STANDARD else Path(source).read_bytes()
+        if source == STANDARD:
+            if sys.stdin is None:
+                raise OSError("it is closed")
+            return _read_all(sys.stdin.buffer)
+        with Path(source).open("rb") as file:
+            return _read_all(file)
     except OSError as error:
         raise ImageError(f"cannot read it: {reason(error)}") from None
 
@@ -108,16 +116,15 @@ def reason(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
-def _read_standard_input() -> bytes:
-    if sys.stdin is None:
-        raise OSError("it is closed")
-    stream = sys.stdin.buffer
-    parts = []
+def _read_all(stream: BinaryIO) -> bytes:
+    data = io.BytesIO()  # which gives away what it has gathered without a copy
     while True:
         part = stream.read(1 << 20)
         if part is None:  # whoever gave us the pipe made it non-blocking
             select.select([stream], [], [])
-        elif part:
-            parts.append(part)
+        elif not part:
+            return data.getvalue()
+        elif data.tell() + len(part) > MAX_INPUT_BYTES:
+            raise LimitError(f"it has more than {MAX_INPUT_BYTES >> 30} GiB")
         else:
-            return b"".join(parts)
+            data.write(part)

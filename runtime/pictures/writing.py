@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+from pathlib import PurePath
 from typing import Any
 
 from ..errors import ImageError, LimitError, is_out_of_memory
@@ -24,11 +26,12 @@ _QUALITY_OPTIONS: dict[str, dict[str, Any]] = {
 }
 _PALETTE_TYPES = ("GIF",)
 _QUICK = {".png": "PNG", ".ppm": "PPM", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}  # spares Pillow's plugins
-# bilevel, grey, icons of fixed sizes, palettes, or written by programs beside Pillow
+# bilevel, grey, icons of fixed sizes, palettes, documents with a JPEG inside, or written by programs beside Pillow
 _UNFIT_SUFFIXES = (".pbm", ".pgm", ".pfm", ".bw")
 _UNFIT_TYPES = (
-    "BLP", "BUFR", "CUR", "GRIB", "HDF5", "ICNS", "ICO", "MSP", "PALM", "SPIDER", "WMF", "XBM",
+    "BLP", "BUFR", "CUR", "GRIB", "HDF5", "ICNS", "ICO", "MSP", "PALM", "PDF", "SPIDER", "WMF", "XBM",
 )  # fmt: skip
+_LONGEST_TYPE = 12  # letters
 _SUGGESTION = "try .png, .ppm, .jpg or .webp"
 
 
@@ -36,7 +39,10 @@ def output_format(name: str, *, quality: int | None = None, allow_palette: bool 
     """Pillow's format for a file name. `quality`: 0..100, for types that have one. `allow_palette`: accept types of at
     most 256 colours. ImageError for a type that cannot be written, or cannot hold the picture.
     """
-    suffix = "." + name.rpartition(".")[2].lower()
+    ending = PurePath(name).suffix or f".{name}"  # of a file's name, or the type alone
+    if os.sep in ending or len(ending) > len(".") + _LONGEST_TYPE:
+        raise ImageError(f"the name of the output has no type; {_SUGGESTION}")
+    suffix = ending.lower()
     chosen = _QUICK.get(suffix) or _registered(suffix)
     if suffix in _UNFIT_SUFFIXES or chosen in _UNFIT_TYPES:
         raise ImageError(f"pictures of type {suffix!r} cannot hold all sizes and colours; {_SUGGESTION}")
