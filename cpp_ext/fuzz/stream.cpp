@@ -37,11 +37,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (c.codebook == nullptr) return 0;
     const Exact file(c.encoded.bytes);
     std::vector<std::int32_t> one(c.shape.places(), 77), two(c.shape.places(), 78);
-    const auto decode = [&](unsigned threads, std::int32_t* symbols) {
-        return decode_stream(*c.codebook, c.choice(), c.shape, {c.tile, threads}, file.bytes(),
-                             c.encoded.directory, symbols);
-    };
-    const Status status = decode(1, one.data()), threaded = decode(2, two.data());
+    const Status status = c.decode(file, 1, one.data()), threaded = c.decode(file, 2, two.data());
     MUST(status.code() == threaded.code() && status.message() == threaded.message());
     MUST(status.code() != Code::internal && (status.ok() || c.damaged));
     if (status.ok()) MUST(one == two);

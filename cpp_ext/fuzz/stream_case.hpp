@@ -32,6 +32,12 @@ public:
 
     [[nodiscard]] TableChoice choice() const { return {ids.data(), by_channel}; }
 
+    /// On the CPU, from a copy of the encoded bytes.
+    Status decode(const Exact& file, unsigned threads, std::int32_t* out) const {
+        return decode_stream(*codebook, choice(), shape, {tile, threads}, file.bytes(), encoded.directory,
+                             out);
+    }
+
     /// The table of each place that is coded, in the order of coding, where there is one tile.
     [[nodiscard]] std::vector<std::uint8_t> coded_ids() const {
         std::vector<std::uint8_t> coded;
