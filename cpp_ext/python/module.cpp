@@ -17,8 +17,9 @@ void set_memory_error() {
     }
 }
 
-/// Memory that could not be had, or a container larger than any can be, is nicrt's LimitError in every function of
-/// nicrt's modules: they are a nanobind domain of their own, so no other extension's errors come here.
+/// Memory that could not be had, or a container larger than any can be, is nicrt's LimitError in every
+/// function of nicrt's modules: they are a nanobind domain of their own, so no other extension's errors come
+/// here.
 void translate_memory_errors(const std::exception_ptr& error, void*) {
     try {
         std::rethrow_exception(error);

@@ -16,7 +16,8 @@
 
 namespace nicrt {
 
-/// The Status of `work()`, where an exception becomes `limit` (no memory, or no container that large) or `internal`.
+/// The Status of `work()`, where an exception becomes `limit` (no memory, or no container that large) or
+/// `internal`.
 template <class Work>
 Status status_of(Work&& work) noexcept {
     try {

@@ -211,7 +211,8 @@ Status decode_segment(const Codebook& codebook, const std::uint8_t* table_ids, s
         const Codebook::Impl& book = codebook.impl();
         const MarkLoops marks = mark_loops(isa);
         const TableScan scan = marks.scan(book.bytes, table_ids, n);
-        if (scan.largest >= book.tables.size()) return invalid_argument("table id is not one of the codebook's");
+        if (scan.largest >= book.tables.size())
+            return invalid_argument("table id is not one of the codebook's");
 
         Parts parts{};
         NICRT_RETURN_IF_ERROR(find_parts(segment, lanes, scan.raw_bits, parts));

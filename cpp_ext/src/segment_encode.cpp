@@ -113,7 +113,8 @@ Status encode_segment(const Codebook& codebook, const std::uint8_t* table_ids, c
         isa = resolve_isa(isa);
         const Codebook::Impl& book = codebook.impl();
         const TableScan scan = mark_loops(isa).scan(book.bytes, table_ids, n);
-        if (scan.largest >= book.tables.size()) return invalid_argument("table id is not one of the codebook's");
+        if (scan.largest >= book.tables.size())
+            return invalid_argument("table id is not one of the codebook's");
 
         Encoder encoder(book, encode_loops(isa, lanes), lanes, scan.raw_bits);
         for (std::size_t end = n; end > 0;) {
