@@ -24,6 +24,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -79,13 +80,11 @@ def synthesis(
     codec: nicrt.Codec, name: str, transposed: nn.Module, inputs: dict[str, Array], peer: Callable[[], object]
 ) -> dict[str, Callable[[], object]]:
     """A graph of a bundle, the same by ONNX Runtime, also from its layers as they are, and the peer."""
-    graph = codec.bundle.manifest.graphs[name]
-    backend = OnnxRuntimeCpu(1)
-    models = {
-        PHASES: codec.bundle.graph_bytes(name),
-        TRANSPOSED: export_module(transposed, graph.inputs, graph.outputs),
-    }
-    loaded = {OURS: codec._graphs.get(name), **{kind: backend.load(graph, data) for kind, data in models.items()}}
+    stored = codec.bundle.graph(name)
+    graph, backend = stored.entry, OnnxRuntimeCpu(1)
+    layers = export_module(transposed, graph.inputs, graph.outputs)
+    models = {PHASES: stored, TRANSPOSED: replace(stored, onnx=lambda: layers)}
+    loaded = {OURS: codec._graphs.get(name), **{kind: backend.load(model) for kind, model in models.items()}}
     outputs = list(graph.outputs)
     return {**{kind: partial(loaded[kind].run, inputs, outputs) for kind in loaded}, PEER: peer}
 

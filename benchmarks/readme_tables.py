@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nicrt.runtime.bundle import Bundle, open_bundle
+from nicrt.runtime.bundle import Bundle
 from nicrt.runtime.evaluate import compare
+from nicrt.runtime.installed import open_bundle
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

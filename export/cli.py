@@ -1,4 +1,4 @@
-"""`nicrt export FAMILY --checkpoint F -o DIR`."""
+"""`nicrt export FAMILY --checkpoint F -o FOLDER`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from nicrt.runtime.bundle import MAX_CARD_BYTES
 from nicrt.runtime.errors import ImageError, UnsupportedError, one_line
 from nicrt.runtime.limits import DEFAULT_LIMITS
 from nicrt.runtime.manifest import Manifest
@@ -27,7 +28,10 @@ from .refusals import about, memory_for
 from .tensors import check_finite
 
 KNOWN_CHECKPOINTS = Path(__file__).with_name("checkpoints.json")
-"""SHA-256 of a checkpoint file → its licence, and how and on what it was trained."""
+"""SHA-256 of a checkpoint file → its licence, its model card if it has one, and how and on what it was trained."""
+
+CARDS = Path(__file__).with_name("cards")
+"""Model cards of known checkpoints: they have what was measured with these weights."""
 
 FACTS = "nicrt.recipe"
 """Key in a checkpoint's header of what its recipe says about it, JSON."""
@@ -45,16 +49,19 @@ def export_family(
     variant: str | None = None,
     decoder_only: bool = False,
     float16: bool = False,
+    card: Path | None = None,
+    packed: bool = False,
     report: Callable[[str], None] | None = None,
 ) -> Manifest:
-    """Write the bundle of a family's checkpoint (safetensors, or what an importer reads) to the folder `out`; returns
-    its manifest. Exporting the same checkpoint again gives the same bytes. `base`: checkpoint of the codec that this
-    one is built on, whose weights it gets under `base.`. `arch`, `calibrate` (pictures) and `weights_key` (which of
-    several sets of weights): for importers. `variant` and `decoder_only` leave out what `part` says, `float16` casts
-    what `in_float16` says. `report` gets lines about what was made, the last one how its files compare with the codec
-    where it was trained (`comparison`). Raises UnsupportedError for what cannot become a bundle, ImageError for files
-    that cannot be read or written, LimitError where memory does not suffice, ValueError for a variant that is not there
-    and for options that the family does not take. What was in `out` is still there after any of them."""
+    """Write the bundle of a family's checkpoint (safetensors, or what an importer reads) to the folder `out`, or
+    `packed` to that file; returns its manifest. Exporting the same checkpoint again gives the same bytes. `base`:
+    checkpoint of the codec that this one is built on, whose weights it gets under `base.`. `arch`, `calibrate`
+    (pictures) and `weights_key` (which of several sets of weights): for importers. `variant` and `decoder_only` leave
+    out what `part` says, `float16` casts what `in_float16` says. `card`: file of the model card, by default that of a
+    known checkpoint. `report` gets lines about what was made, the last one how its files compare with the codec where
+    it was trained (`comparison`). Raises UnsupportedError for what cannot become a bundle, ImageError for files that
+    cannot be read or written, LimitError where memory does not suffice, ValueError for a variant that is not there and
+    for options that the family does not take. What was in `out` is still there after any of them."""
     data = _read(Path(checkpoint))
     provenance = {"family": family, "checkpoint_sha256": hashlib.sha256(data).hexdigest()}
     pictures = [_picture(Path(path)) for path in calibrate]
@@ -79,8 +86,9 @@ def export_family(
     source = in_float16(source) if float16 else source
     known: dict[str, Any] = json.loads(KNOWN_CHECKPOINTS.read_text()).get(provenance["checkpoint_sha256"], {})
     license_name = known.pop("license", source.license)
+    text = _card(known.pop("card", None), card)
     provenance |= known
-    source = replace(source, license=license_name, provenance=provenance)
+    source = replace(source, license=license_name, provenance=provenance, card=text)
     lines: list[str] = []
 
     def check(folder: Path, manifest: Manifest) -> None:
@@ -89,7 +97,7 @@ def export_family(
 
     try:
         with memory_for(Path(checkpoint)):
-            manifest = write_bundle(source, Path(out), check)
+            manifest = write_bundle(source, Path(out), check, packed=packed)
     except OSError as error:
         raise ImageError(f"{out}: cannot write it: {error.strerror or error}") from None
     except (RuntimeError, ValueError) as error:  # of what traces them
@@ -123,6 +131,21 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: cannot read it: {error.strerror or error}") from None
+
+
+def _card(known: str | None, given: Path | None) -> bytes | None:
+    """A model card's text, UTF-8: the one that is `given`, or that a known checkpoint has."""
+    if given is None and known is None:
+        return None
+    path = Path(given) if given is not None else CARDS / str(known)
+    data = _read(path)
+    if len(data) > MAX_CARD_BYTES:
+        raise UnsupportedError(f"{path}: {len(data)} bytes, and a model card has {MAX_CARD_BYTES} at most")
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        raise UnsupportedError(f"{path}: a model card is text in UTF-8") from None
+    return data
 
 
 def _picture(path: Path) -> Rgb:
@@ -162,8 +185,10 @@ def _comparison(source: BundleSource, folder: Path, pictures: Sequence[Rgb], che
 def _lines(source: BundleSource, manifest: Manifest, out: Path) -> Iterator[str]:
     for graph in source.graphs:
         entry = manifest.graphs[graph.name]
-        size = (out / entry.file).stat().st_size
-        cost = f"{size} bytes, {entry.macs_per_pixel} multiply-accumulates per pixel"
+        assert entry.onnx is not None  # every graph has this form
+        size = (out / entry.onnx.file).stat().st_size
+        forms = "ONNX and native" if entry.native is not None else "ONNX alone"
+        cost = f"{forms}, {size} bytes of ONNX, {entry.macs_per_pixel} multiply-accumulates per pixel"
         yield f"graph {graph.name}: " + "; ".join(filter(None, [cost, graph.summary]))
     for name, tables in source.tables.items():
         yield f"tables {name}: {tables.summary()}"

@@ -13,24 +13,26 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
 from nicrt.runtime.errors import UnsupportedError
 from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoint, Run, Stage
+from nicrt.runtime.native_form import Term
 from nicrt.runtime.plan import MAX_SIDE
 
-from .bundle import BundleSource, GraphSource, exact_graph, float_digest
+from .bundle import BundleSource, GraphSource, described_graph, exact_graph
+from .described import Description
 from .exact import DZ_RANGE, SKIP_RANGE, STEP_RANGE, lower_hyper_synthesis
 from .hyperprior import gaussian_tables, quantise_graph, z_tables
-from .implicit import Bicubic, Features, Filter
-from .layers import Dequantise, to_bytes
+from .implicit import Bicubic, Filter
+from .layers import dequantised, to_bytes
 from .lowering import draw, lower_scales
-from .mean_scale import Analysis
-from .models.compass import FEATURES, RESIDUAL_OFFSET, Compass
+from .mean_scale import describe_analysis
+from .models.compass import FEATURES, RESIDUAL_OFFSET, Compass, ImplicitFilter
 from .models.entropy import DZ_DEFAULT, HyperSynthesis
 from .models.mean_scale import ALIGN, HYPER_STRIDE, LATENT_STRIDE, Z_LIMIT, MeanScale
-from .phases import in_phases
 from .tables import TableSet
 from .tensors import load_weights
 
@@ -73,30 +75,44 @@ class Crop(nn.Module):
         return x.clamp(0, 1).narrow(2, 0, height).narrow(3, 0, width)
 
 
-class ResidualAnalysis(Analysis):
-    """As `Analysis`, of what the prediction (float32, as the picture) leaves of it."""
+def _residual_analysis(model: MeanScale) -> Description:
+    """As `describe_analysis`, of what the prediction (float32, as the picture) leaves of it."""
+    described, name = Description(), "residual_analysis"
+    terms = ["x", Term("pred", [described.constant(f"{name}.minus", -1.0)])]
+    return describe_analysis(described, name, model, terms, [described.constant(f"{name}.offset", RESIDUAL_OFFSET)])
 
-    def forward(self, x: Tensor, pred: Tensor, dz: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        return super().forward(x - pred + RESIDUAL_OFFSET, dz)
 
-
-class Synthesis(nn.Module):
+def _synthesis(name: str, model: MeanScale, out: str = "picture") -> Description:
     """Symbols int32 and mean float32 [n, 192, 4h, 4w], step int32 [1] → picture float32 [n, 3, 64h, 64w]."""
-
-    def __init__(self, model: MeanScale) -> None:
-        super().__init__()
-        self.dequantise = Dequantise()
-        self.g_s = model.g_s
-
-    def forward(self, y: Tensor, mean: Tensor, step: Tensor) -> Tensor:
-        return cast(Tensor, self.g_s(self.dequantise(y, mean, step))).float()
+    described = Description()
+    layers = described.chain(name, model.g_s.named_children())
+    described.transposed(out, dequantised(means=True), layers)
+    return described
 
 
-class ResidualSynthesis(Synthesis):
-    """As `Synthesis`, on top of the prediction float32 [n, 3, 64h, 64w]."""
+def _residual_synthesis(model: MeanScale) -> Description:
+    """As `_synthesis`, on top of the prediction float32 [n, 3, 64h, 64w]."""
+    described = _synthesis("residual_synthesis", model, out="residual")
+    offset = described.constant("residual_synthesis.offset", -RESIDUAL_OFFSET)
+    described.affine("picture", ["pred", described.affine("moved", ["residual"], [offset])])
+    return described
 
-    def forward(self, y: Tensor, mean: Tensor, pred: Tensor, step: Tensor) -> Tensor:  # type: ignore[override]
-        return pred + (super().forward(y, mean, step) - RESIDUAL_OFFSET)
+
+def _features(model: ImplicitFilter) -> Description:
+    """Picture float32 [n, 3, h, w] → features [n, FEATURES, h, w]."""
+    described = Description()
+    offset = [described.constant("features.offset", -0.5)]
+    terms = [described.strided("t", ["x"], [described.layer("features.head", model.head)], offset)]
+    for number, block in enumerate(model.body):
+        whole = described.affine(f"in{number}", terms) if len(terms) > 1 else terms[0]
+        first, second = (
+            described.layer(f"features.body.{number}.{key}", cast(nn.Conv2d, layer))
+            for key, layer in cast(nn.Module, block).named_children()
+        )
+        bent = msgspec.structs.replace(first, slope=0.0)
+        terms = [whole, described.strided(f"out{number}", [whole], [bent, second])]
+    described.strided("features", terms, [described.layer("features.tail", model.tail)])
+    return described
 
 
 class Show(nn.Module):
@@ -126,62 +142,43 @@ def source(weights: Mapping[str, Tensor]) -> BundleSource:
     )
 
 
-def _in_loop(
-    name: str,
-    kind: str,
-    module: nn.Module,
-    inputs: dict[str, Port],
-    outputs: dict[str, Port],
-    unit: int | None = None,
-) -> GraphSource:
-    return GraphSource(name, module, inputs, outputs, float_digest(kind, module), in_loop=True, unit=unit)
-
-
-def _synthesis(name: str, kind: str, module: Synthesis, inputs: dict[str, Port]) -> GraphSource:
+def _synthesis_graph(name: str, described: Description, inputs: dict[str, Port]) -> GraphSource:
     """`inputs`: in the place before the step."""
     ports = {"y": _SYMBOLS, "mean": _LATENT, **inputs, "step": _STEP}
-    return replace(_in_loop(name, kind, module, ports, {"picture": _PICTURE}), module=in_phases(module))
+    return described_graph(name, described, ports, {"picture": _PICTURE}, in_loop=True)
 
 
 def _base_graphs(model: MeanScale) -> list[GraphSource]:
-    analysis = Analysis(model)
     samples = draw(model, Z_LIMIT)
     network, cost = lower_scales(model.h_s, samples, Z_LIMIT, means=True)
     hyper = exact_graph("base_hyper", network, _HYPER, {"index": _INDEX, "mean": _LATENT})
     return [
-        GraphSource(
+        described_graph(
             "base_analysis",
-            analysis,
+            describe_analysis(Description(), "base_analysis", model),
             {"x": _PICTURE, "dz": _DZ},
             {"v": _LATENT, "z": _Z},
-            float_digest("hyperprior analysis 1", analysis),
             encoder=True,
         ),
         replace(hyper, summary=f"{hyper.summary}; {cost}"),
-        _synthesis("base_synthesis", "compass base synthesis 1", Synthesis(model), {}),
+        _synthesis_graph("base_synthesis", _synthesis("base_synthesis", model), {}),
     ]
 
 
 def _layer_graphs(model: Compass) -> list[GraphSource]:
-    analysis, show = ResidualAnalysis(model.residual), Show()
     features = Port("float32", ["n", FEATURES, "a", "b"])
+    shown = {"picture": Port("uint8", ["n", "a", "b", 3])}
     return [
-        _in_loop("features", "compass features 1", Features(model.liff), _BELOW, {"features": features}, unit=1),
-        _in_loop(
-            "filter",
-            "compass filter 1",
-            Filter(model.liff),
-            {**_BELOW, "features": features, **_OUTPUT},
-            _BAND,
-            unit=1,
-        ),
-        _in_loop("bicubic", "bicubic 1", Bicubic(), {**_BELOW, **_OUTPUT}, _BAND, unit=1),
+        described_graph("features", _features(model.liff), _BELOW, {"features": features}, in_loop=True, unit=1),
         GraphSource(
+            "filter", Filter(model.liff), {**_BELOW, "features": features, **_OUTPUT}, _BAND, in_loop=True, unit=1
+        ),
+        GraphSource("bicubic", Bicubic(), {**_BELOW, **_OUTPUT}, _BAND, in_loop=True, unit=1),
+        described_graph(
             "residual_analysis",
-            analysis,
+            _residual_analysis(model.residual),
             {"x": _PICTURE, "pred": _PICTURE, "dz": _DZ},
             {"v": _LATENT, "z": _Z},
-            float_digest("compass residual analysis 1", analysis),
             encoder=True,
         ),
         exact_graph(
@@ -191,21 +188,9 @@ def _layer_graphs(model: Compass) -> list[GraphSource]:
             {"index": _INDEX, "mean": _LATENT},
         ),
         quantise_graph(_LATENT, _SYMBOLS, _STEP),
-        _synthesis(
-            "residual_synthesis",
-            "compass residual synthesis 1",
-            ResidualSynthesis(model.residual),
-            {"pred": _PICTURE},
-        ),
-        _in_loop("crop", "crop 1", Crop(), {"x": _PICTURE, "size": _SIZE}, {"picture": _ANY_PICTURE}),
-        GraphSource(
-            "show",
-            show,
-            _BELOW,
-            {"picture": Port("uint8", ["n", "a", "b", 3])},
-            float_digest("compass show 1", show),
-            unit=1,
-        ),
+        _synthesis_graph("residual_synthesis", _residual_synthesis(model.residual), {"pred": _PICTURE}),
+        GraphSource("crop", Crop(), {"x": _PICTURE, "size": _SIZE}, {"picture": _ANY_PICTURE}, in_loop=True),
+        GraphSource("show", Show(), _BELOW, shown, unit=1),
     ]
 
 

@@ -1,35 +1,29 @@
-"""Exact lowering: a float hyper synthesis → a network of integers held in float32, with the same bits on
-every device.
+"""Exact lowering: a float hyper synthesis → a network of integers, with the same bits on every device.
 
-Weights are int8, activations 0..255, biases integers; every partial sum stays below 2^24, so float32 adds
-them exactly in any order. After each layer: Round (which keeps optimisers from folding the multiplier into
-the weights), one float32 multiplication per channel, Round, Clip. `exact_reference` computes the same with
-integers and numpy, for proofs and tests.
+Weights are int8, activations 0..255, biases integers; every partial sum stays below 2^24, so that float32, too, adds
+them exactly in any order (`integers_torch`). After each layer one float32 multiplication per channel, rounded and
+clipped. `exact_form` describes the network, `exact_reference` computes it with integers and numpy, for proofs and
+tests.
 
 The z step: a file's parameter `dz` (0 .. Z_STEPS - 1, default DZ_DEFAULT) says that a symbol n of z stands for
 n * z_step(dz), with z_step(dz) = 2^((dz - 3) / 2). Only the first layer sees it, and its integer weights and products
 stay as they are: sum(w * n * step) + b = step * (sum(w * n) + b / step), so each `dz` has a row of biases (b / step,
-rounded) and a row of multipliers (times step), and the graph gathers the row. All rows are held to the bound.
+rounded) and a row of multipliers (times step). All rows are held to the bound.
 A program with such a network has the parameter `dz` (`DZ_RANGE`), an analysis graph that takes it and rounds
-z / z_step(dz) (`layers.QuantiseZ`), and `set="dz"` on its entropy step of z, whose tables have one set per step
-(`tables.by_channel_and_step`). To lower a network of another layout, make `first` with `lower_first_layer`.
+z / z_step(dz) (`layers.describe_quantise_z`), and `set="dz"` on its entropy step of z, whose tables have one set per
+step (`tables.by_channel_and_step`). To lower a network of another layout, make `first` with `lower_first_layer`.
 
-Convolutions of stride 1 and kernels above 1 may run as Winograd, which is not exact: here they are 1x1 convolutions of
-all the shifted inputs. Where 8 bits are too few for a network that was not trained for them (`lowering`), activations
-have LOW_BITS more: a layer then adds up their high and low bits apart, each within the bound, and joins them in int32.
+Where 8 bits are too few for a network that was not trained for them (`lowering`), activations have LOW_BITS more: a
+layer then adds up their high and low bits apart, each within the bound, and joins them in int32.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from nicrt.runtime.errors import UnsupportedError
 
@@ -71,11 +65,6 @@ class ExactLayer:
     slope: float = 0.0
     top: int = MAX_ACTIVATION
     low_bits: int = 0
-
-    @property
-    def key(self) -> str:
-        """The name as part of an attribute's name."""
-        return self.name.replace(".", "_")
 
     @property
     def bottom(self) -> int:
@@ -208,25 +197,6 @@ def check_bound(layer: ExactLayer, input_bound: int) -> None:
         )
 
 
-def update_digest(digest: hashlib._Hash, layer: ExactLayer) -> None:
-    """Add everything that decides a layer's outputs."""
-    kind = "transposed" if layer.transposed else "convolution"
-    digest.update(
-        f"{layer.name} {kind} stride {layer.stride} padding {layer.padding} {layer.output_padding} "
-        f"activation {layer.activation}\n".encode()
-    )
-    if layer.slope or layer.low_bits or layer.top != MAX_ACTIVATION:
-        digest.update(f"slope {layer.slope} top {layer.top} low bits {layer.low_bits}\n".encode())
-    for part, array in (
-        ("weight", layer.weight),
-        ("bias", layer.bias),
-        ("multiplier", layer.multiplier),
-    ):
-        stored = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        digest.update(f"{part} {stored.dtype.str[1:]} {list(stored.shape)}\n".encode())
-        digest.update(stored.tobytes())
-
-
 @dataclass(frozen=True)
 class ExactNetwork:
     """A lowered hyper synthesis: the first layer as it is for each z step (one set of weights), the other hidden
@@ -257,16 +227,6 @@ class ExactNetwork:
         """How far the sums are from where they would stop being exact, for a person."""
         shares = ", ".join(f"{name} {share:.2f}" for name, share in self.shares().items())
         return f"exact: largest sums as a share of 2^24: {shares}"
-
-    def digest(self) -> str:
-        """Hex SHA-256 over everything that decides an output: shapes, strides, weights, biases and
-        multipliers, the first layer once for each z step."""
-        digest = hashlib.sha256(b"nicrt exact network 2\n")
-        for layer in self.layers:
-            update_digest(digest, layer)
-        if self.scale_table is not None:
-            digest.update(b"scale table\n" + self.scale_table.astype("<i2").tobytes())
-        return digest.hexdigest()
 
 
 def lower_first_layer(
@@ -307,114 +267,3 @@ def lower_hyper_synthesis(model: HyperSynthesis, z_limit: int) -> ExactNetwork:
     if reach >= MAX_SUM // 4:
         raise UnsupportedError(f"index: its eighths can reach {reach:.0f}, beyond the integers that float32 holds")
     return network
-
-
-class ExactModule(nn.Module):
-    """The network in the operators that its graph has. Buffers are named after the layers."""
-
-    def __init__(self, network: ExactNetwork) -> None:
-        super().__init__()
-        self.network = network
-        for rows in (network.first, *((layer,) for layer in network.layers[len(network.first) :])):
-            key, like = rows[0].key, rows[0]
-            bias = np.stack([row.bias for row in rows])
-            self.register_buffer(f"{key}_weight", torch.from_numpy(_graph_weight(like)))
-            self.register_buffer(f"{key}_bias", torch.from_numpy(bias if like.low_bits else bias.astype(np.float32)))
-            self._per_channel(f"{key}_multiplier", [row.multiplier for row in rows])
-            if like.slope:
-                self._per_channel(f"{key}_negative", [row.negative_multiplier for row in rows])
-        if network.scale_table is not None:
-            self.register_buffer("scale_table", torch.from_numpy(network.scale_table.astype(np.float32)))
-
-    def _per_channel(self, name: str, rows: list[npt.NDArray[np.float32]]) -> None:
-        self.register_buffer(name, torch.from_numpy(np.stack(rows))[:, :, None, None])
-
-    def integer_weights(self) -> list[str]:
-        """Names of the buffers that hold int8 values."""
-        return [name for name, _ in self.named_buffers() if name.endswith("_weight")]
-
-    def _convolve(self, layer: ExactLayer, x: Tensor, bias: Tensor | None) -> Tensor:
-        weight = getattr(self, f"{layer.key}_weight")
-        if layer.transposed:
-            return F.conv_transpose2d(x, weight, bias, layer.stride, layer.padding, layer.output_padding)
-        return F.conv2d(_shifted(x, layer.padding), weight, bias)
-
-    def _sums(self, layer: ExactLayer, x: Tensor) -> Tensor:
-        bias = getattr(self, f"{layer.key}_bias")[0]
-        if not layer.low_bits:
-            return torch.round(self._convolve(layer, x, bias))
-        unit = 1 << layer.low_bits
-        high = torch.floor(x * (1 / unit))
-        high_sums, low_sums = (
-            torch.round(self._convolve(layer, plane, None)).to(torch.int32) for plane in (high, x - high * unit)
-        )
-        return (high_sums * unit + low_sums + bias[:, None, None]).float()
-
-    def _layer(self, layer: ExactLayer, x: Tensor) -> Tensor:
-        sums = self._sums(layer, x)
-        scaled = sums * getattr(self, f"{layer.key}_multiplier")
-        if layer.slope:  # below 1: the larger product is that of the sum's own sign
-            scaled = torch.maximum(scaled, sums * getattr(self, f"{layer.key}_negative"))
-        return torch.round(scaled).clamp(layer.bottom, layer.top) if layer.activation else scaled
-
-    def _first(self, x: Tensor, dz: Tensor) -> Tensor:
-        """The bias of the row is added outside the convolution, whose own biases some runtimes want constant."""
-        layer = self.network.first[0]
-
-        def row(name: str) -> Tensor:
-            return cast(Tensor, getattr(self, f"{layer.key}_{name}")).index_select(0, dz)
-
-        bias = row("bias")[:, :, None, None]
-        sums = torch.round(self._convolve(layer, x, None) + bias)
-        scaled = sums * row("multiplier")
-        if layer.slope:
-            scaled = torch.maximum(scaled, sums * row("negative"))
-        return torch.round(scaled).clamp(layer.bottom, layer.top)
-
-    def _eighths(self, x: Tensor) -> Tensor:
-        values = torch.round(self._layer(self.network.index, x))
-        if self.network.scale_table is None:
-            return values
-        scale = values.clamp(0, (SCALE_BREAK << SCALE_SHIFT) - 1)
-        coarse = torch.floor(scale * (1 / (1 << SCALE_SHIFT))) + (SCALE_BREAK - (SCALE_BREAK >> SCALE_SHIFT))
-        place = torch.where(scale < SCALE_BREAK, scale, coarse).to(torch.int32)
-        return F.embedding(place, cast(Tensor, self.scale_table)[:, None]).squeeze(-1)
-
-    def hidden(self, z: Tensor, dz: Tensor) -> Tensor:
-        """z and dz as in `forward` → what index and mean are made of."""
-        x = self._first(z.float(), dz)
-        for layer in self.network.hidden:
-            x = self._layer(layer, x)
-        return x
-
-    def forward(self, z: Tensor, step: Tensor, skip: Tensor, dz: Tensor) -> tuple[Tensor, ...]:
-        """z int32 [n, c, h, w], step (eighths), skip and dz int32 [1] → index uint8, mean (if there is one) float32
-        [n, m, 4h, 4w]. An index below `skip` becomes NOT_CODED."""
-        x = self.hidden(z, dz)
-        mean = () if self.network.mean is None else (self._layer(self.network.mean, x),)
-        return index_of(self._eighths(x), step, skip), *mean
-
-
-def index_of(eighths: Tensor, step: Tensor, skip: Tensor) -> Tensor:
-    """Eighths of a table step float32, step and skip int32 [1] → index uint8, NOT_CODED where it is below `skip`."""
-    # + 4 makes the floor of the division by 8 a rounding; eighths and quotients are exact in float32
-    shifted = (eighths + (STEPS_PER_INDEX // 2 - step).float()) * (1 / STEPS_PER_INDEX)
-    index = torch.floor(shifted).clamp(0, SCALE_COUNT - 1)
-    return torch.where(index < skip.float(), float(NOT_CODED), index).to(torch.uint8)
-
-
-def _shifted(x: Tensor, reach: int) -> Tensor:
-    """[1, c, h, w] → [1, k * k * c, h, w]: the inputs moved by -reach..reach in both directions (k = 2 reach + 1, rows
-    first), zeros beyond the edge. The ends of the slices count from the end, so that no size is needed."""
-    if reach == 0:
-        return x
-    moves = range(2 * reach + 1)
-    padded = F.pad(x, (reach, reach, reach, reach))
-    ends = [i - 2 * reach or None for i in moves]
-    return torch.cat([padded[:, :, row : ends[row], column : ends[column]] for row in moves for column in moves], 1)
-
-
-def _graph_weight(layer: ExactLayer) -> npt.NDArray[np.float32]:
-    """The weight as the module's convolution takes it."""
-    weight = layer.weight.astype(np.float32)
-    return weight if layer.transposed else weight.transpose(0, 2, 3, 1).reshape(len(weight), -1, 1, 1)

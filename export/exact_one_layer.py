@@ -1,22 +1,18 @@
 """Exact lowering of the JPEG-like hyper synthesis: one transposed convolution from z to means and indices, in integers
-held in float32 as `exact` describes. Each z step has a row of biases and multipliers for the same weights.
+as `exact` describes. Each z step has a row of biases and multipliers for the same weights.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from nicrt.runtime.errors import UnsupportedError
 
-from .exact import MAX_SUM, ExactLayer, FloatLayer, index_of, largest_sums, lower_layer, shares, update_digest
+from .exact import MAX_SUM, ExactLayer, FloatLayer, largest_sums, lower_layer, shares
 from .exact_reference import index_of as integer_index_of
 from .exact_reference import layer_sums, scaled_sums
 from .models.entropy import STEPS_PER_INDEX, Z_STEPS, JpegLikeHyperSynthesis, z_step
@@ -35,13 +31,6 @@ class OneLayerNetwork:
         largest = max(float(shares(row, self.input_bound).max()) for row in self.rows)
         return f"exact: largest sum as a share of 2^24: {largest:.2f}"
 
-    def digest(self) -> str:
-        """Hex SHA-256 over everything that decides an output."""
-        digest = hashlib.sha256(b"nicrt exact one-layer network 1\n")
-        for row in self.rows:
-            update_digest(digest, row)
-        return digest.hexdigest()
-
 
 def lower_one_layer(model: JpegLikeHyperSynthesis, z_limit: int) -> OneLayerNetwork:
     """Refuses a layer whose sums could leave the integers that float32 holds, at the worst of the 16 output phases."""
@@ -57,34 +46,6 @@ def lower_one_layer(model: JpegLikeHyperSynthesis, z_limit: int) -> OneLayerNetw
     if reach >= MAX_SUM // 4:
         raise UnsupportedError(f"layer: its eighths can reach {reach:.0f}, beyond the integers that float32 holds")
     return OneLayerNetwork(rows, z_limit)
-
-
-class OneLayerModule(nn.Module):
-    """The network in the operators that its graph has."""
-
-    weight: Tensor
-    bias: Tensor
-    multiplier: Tensor
-
-    def __init__(self, network: OneLayerNetwork) -> None:
-        super().__init__()
-        self.layer = network.rows[0]
-        self.register_buffer("weight", torch.from_numpy(self.layer.weight.astype(np.float32)))
-        bias = np.stack([row.bias for row in network.rows]).astype(np.float32)
-        self.register_buffer("bias", torch.from_numpy(bias)[:, :, None, None])
-        multiplier = np.stack([row.multiplier for row in network.rows])
-        self.register_buffer("multiplier", torch.from_numpy(multiplier)[:, :, None, None])
-
-    def integer_weights(self) -> list[str]:
-        """Names of the buffers that hold int8 values."""
-        return ["weight"]
-
-    def forward(self, z: Tensor, step: Tensor, skip: Tensor, dz: Tensor) -> tuple[Tensor, Tensor]:
-        """z int32 [n, c, h, w], step (eighths), skip and dz int32 [1] → index uint8, mean float32 [n, m, 4h, 4w]."""
-        products = F.conv_transpose2d(z.float(), self.weight, None, self.layer.stride, self.layer.padding)
-        sums = torch.round(products + self.bias.index_select(0, dz))
-        mean, eighths = (sums * self.multiplier.index_select(0, dz)).chunk(2, 1)
-        return index_of(torch.round(eighths), step, skip), mean
 
 
 def one_layer_reference(

@@ -9,16 +9,16 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
 
 from nicrt.runtime.errors import UnsupportedError
 from nicrt.runtime.manifest import Entropy, Port, Program, QualityPoint, Run, Stage
 
-from .bundle import BundleSource, GraphSource, float_digest
-from .mean_scale import Synthesis
+from .bundle import BundleSource, described_graph
+from .described import SHOWN, Description
+from .layers import INT16
+from .mean_scale import shown_layers
 from .models.entropy import FactorizedPrior
 from .models.mean_scale import LATENT_STRIDE, Factorized
-from .phases import in_phases
 from .tables import ESCAPE_BITS, MAX_TABLES, TOTAL, Floats, Table, TableSet, by_channel
 
 TILE = 512
@@ -27,35 +27,22 @@ _MEDIAN_MAX = 30000
 _PICTURE = Port("float32", ["n", 3, "16h", "16w"])
 
 
-class Analysis(nn.Module):
+def _analysis(model: Factorized, shift: npt.NDArray[np.int64]) -> Description:
     """Picture float32 [n, 3, 16h, 16w] → symbols int32 [n, m, h, w], clipped to int16. `shift`: int64 [m]."""
-
-    def __init__(self, model: Factorized, shift: npt.NDArray[np.int64]) -> None:
-        super().__init__()
-        self.layers = model.g_a
-        if shift.any():
-            self.register_buffer("shift", _by_place(shift))
-
-    def forward(self, x: Tensor) -> Tensor:
-        rounded = torch.round(self.layers(x))
-        symbols = rounded - self.shift if hasattr(self, "shift") else rounded
-        return symbols.clamp(-(2**15), 2**15 - 1).to(torch.int32)
+    described = Description()
+    value = described.strided("v", ["x"], described.chain("analysis", model.g_a.named_children()))
+    if shift.any():
+        value = described.affine("shifted", [value], [described.constant("analysis.shift", -shift)])
+    described.quantise("y", value, *INT16)
+    return described
 
 
-class SymbolSynthesis(Synthesis):
+def _synthesis(model: Factorized, shift: npt.NDArray[np.int64]) -> Description:
     """Symbols int32 [n, m, h, w] → picture uint8 [n, 16h, 16w, 3]. `shift`: int64 [m]."""
-
-    def __init__(self, layers: nn.Sequential, shift: npt.NDArray[np.int64]) -> None:
-        super().__init__(layers)
-        if shift.any():
-            self.register_buffer("shift", _by_place(shift))
-
-    def forward(self, y: Tensor) -> Tensor:
-        return super().forward(y.float() + self.shift if hasattr(self, "shift") else y.float())
-
-
-def _by_place(shift: npt.NDArray[np.int64]) -> Tensor:
-    return torch.from_numpy(shift).float()[None, :, None, None]
+    described = Description()
+    offset = [described.constant("synthesis.shift", shift)] if shift.any() else []
+    described.transposed("picture", ["y"], shown_layers(described, model.g_s), offset, SHOWN)
+    return described
 
 
 def shifts(prior: FactorizedPrior) -> npt.NDArray[np.int64]:
@@ -75,7 +62,6 @@ def factorized(model: Factorized, name: str, summary: str) -> BundleSource:
     model.eval().requires_grad_(False)
     symbols = Port("int32", ["n", model.latents, "h", "w"])
     shift = shifts(model.prior)
-    analysis, synthesis = Analysis(model, shift), SymbolSynthesis(model.g_s, shift)
     stage = Stage(
         align=LATENT_STRIDE,
         tile=TILE,
@@ -85,22 +71,10 @@ def factorized(model: Factorized, name: str, summary: str) -> BundleSource:
         ],
         show=Run("synthesis", {"y": "y"}, {"picture": "picture"}),
     )
+    picture = Port("uint8", ["n", "16h", "16w", 3])
     graphs = [
-        GraphSource(
-            "analysis",
-            analysis,
-            {"x": _PICTURE},
-            {"y": symbols},
-            float_digest("GDN analysis 1", analysis),
-            encoder=True,
-        ),
-        GraphSource(
-            "synthesis",
-            in_phases(synthesis),
-            {"y": symbols},
-            {"picture": Port("uint8", ["n", "16h", "16w", 3])},
-            float_digest("GDN synthesis of symbols 1", synthesis),
-        ),
+        described_graph("analysis", _analysis(model, shift), {"x": _PICTURE}, {"y": symbols}, encoder=True),
+        described_graph("synthesis", _synthesis(model, shift), {"y": symbols}, {"picture": picture}),
     ]
     return BundleSource(
         name=name,

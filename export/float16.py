@@ -6,21 +6,24 @@ and so do sums with float32 tensors, such as a flow's couplings. A module that c
 (`.float()`, which is nothing where they are float32). Ports, exact graphs and the encoder's graphs are as before: an
 encoder's float16 latents would be off by a good part of a quantisation step.
 
-The pixels are others, and so are the digests: the picture id changes, and with a graph `in_loop` the symbol id.
+What was cast has no native form, whose arithmetic is float32. The pixels are others: the picture id changes, and with
+a graph `in_loop` the symbol id.
 """
 
 from __future__ import annotations
 
-import hashlib
 from copy import deepcopy
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nicrt.runtime.errors import UnsupportedError
 
 from .bundle import BundleSource, GraphSource
+
+MOST = torch.finfo(torch.float16).max
 
 
 class _HalfConv2d(nn.Conv2d):
@@ -59,10 +62,17 @@ def _graph(graph: GraphSource) -> GraphSource:
     for name, tensor in module.state_dict().items():
         if tensor.dtype == torch.float16 and not bool(torch.isfinite(tensor).all()):
             raise UnsupportedError(
-                f"tensor {name!r} of graph {graph.name!r} has values beyond float16 (65504): export without --float16"
+                f"tensor {_known_as(graph, name)!r} of graph {graph.name!r} has values beyond float16 ({MOST:.0f}): "
+                "export without --float16"
             )
-    digest = hashlib.sha256(f"nicrt float16 graph 1\n{graph.digest}".encode()).hexdigest()
-    return replace(graph, module=module, digest=digest)
+    return replace(graph, module=module, native=None)
+
+
+def _known_as(graph: GraphSource, name: str) -> str:
+    """What a tensor beyond float16 is called in the bundle, which tells more than its name in the traced module."""
+    arrays = {} if graph.native is None else graph.native.arrays
+    cast = {stored: array for stored, array in arrays.items() if not stored.endswith((".beta", ".gamma"))}
+    return next((stored for stored, array in cast.items() if np.abs(array).max() > MOST), name)
 
 
 def _cast(part: nn.Module) -> bool:

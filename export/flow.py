@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoint, Run, Stage
 
-from .bundle import BundleSource, GraphSource, float_digest
+from .bundle import BundleSource, GraphSource
 from .exact import DZ_RANGE, SKIP_RANGE
 from .flow_modules import (
     STEPS_PER_OCTAVE,
@@ -40,7 +39,6 @@ from .transmitted import (
     Layout,
     Pick,
     Spread,
-    activity_digest,
     activity_reference,
     scale_tables,
     spread_reference,
@@ -132,7 +130,7 @@ def _float_graphs(model: Flow) -> list[GraphSource]:
     def graph(
         name: str, module: nn.Module, inputs: dict[str, Port], outputs: dict[str, Port], *, in_loop: bool
     ) -> GraphSource:
-        return GraphSource(name, module, inputs, outputs, float_digest(f"flow {name} 1", module), in_loop=in_loop)
+        return GraphSource(name, module, inputs, outputs, in_loop=in_loop)
 
     upper = {"h1": _H1, "mean1": _H1}
     lower = {"h0": _H0, "mean2": _H0}
@@ -151,7 +149,7 @@ def _float_graphs(model: Flow) -> list[GraphSource]:
 
 def _encoder_graphs(model: Flow, tables: list[Table]) -> list[GraphSource]:
     def graph(name: str, module: nn.Module, inputs: dict[str, Port], outputs: dict[str, Port]) -> GraphSource:
-        return GraphSource(name, module, inputs, outputs, float_digest(f"flow {name} 1", module), encoder=True)
+        return GraphSource(name, module, inputs, outputs, encoder=True)
 
     x = Port("float32", ["n", 3, "16h", "16w"])
     controls = {"step": _STEP, "skip": _SKIP}
@@ -188,15 +186,12 @@ def _side_graphs(side: SideInformation) -> list[GraphSource]:
     def add(values: Arrays) -> Arrays:
         return {"q": values["y"] + values["offset"]}
 
-    hyper = LatticeHyper(lattice)
     return [
         GraphSource(
             "hyper0",
-            hyper,
+            LatticeHyper(lattice),
             {"z": _Z, "d": _D0, "skip": _SKIP, "dz": _DZ},
             {"index": _INDEX0, "offset": _OFFSET0},
-            lattice.digest(),
-            int8_weights=tuple(hyper.integer_weights()),
             reference=lattice.reference,
             summary=lattice.network.summary(),
         ),
@@ -205,7 +200,6 @@ def _side_graphs(side: SideInformation) -> list[GraphSource]:
             PlusOffset(),
             {"y": _Y0, "offset": _OFFSET0},
             {"q": _Q0},
-            hashlib.sha256(b"nicrt sum 1\n").hexdigest(),
             reference=add,
         ),
     ]
@@ -217,9 +211,7 @@ def _activity(name: str, symbols: Port, context: Port, groups: int) -> GraphSour
     def reference(values: Arrays) -> Arrays:
         return {"context": activity_reference(values["y"].astype(np.int32), 2, groups)}
 
-    return GraphSource(
-        name, Activity(2, groups), {"y": symbols}, {"context": context}, activity_digest(2, groups), reference=reference
-    )
+    return GraphSource(name, Activity(2, groups), {"y": symbols}, {"context": context}, reference=reference)
 
 
 def _spread(name: str, layout: Layout, classes: Port, outputs: dict[str, Port]) -> GraphSource:
@@ -227,9 +219,7 @@ def _spread(name: str, layout: Layout, classes: Port, outputs: dict[str, Port]) 
         indices = spread_reference(layout, values["t"].astype(np.int32), int(values["skip"][0]))
         return dict(zip(outputs, indices, strict=True))
 
-    return GraphSource(
-        name, Spread(layout), {"t": classes, "skip": _SKIP}, outputs, layout.digest(), reference=reference
-    )
+    return GraphSource(name, Spread(layout), {"t": classes, "skip": _SKIP}, outputs, reference=reference)
 
 
 def _channel(prior: FactorizedPrior, number: int) -> FactorizedPrior:

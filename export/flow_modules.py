@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from .layers import Dequantise, QuantiseZ, to_bytes
+from .layers import step_size, to_bytes
+from .models.entropy import DZ_DEFAULT
 from .models.flow import UNIT, Flow
 from .models.side_information import Z_LIMIT, SideInformation
 
@@ -20,6 +22,11 @@ STEPS_PER_OCTAVE, UNIT_STEP, Z0_STEPS = 4, 16, 41
 def z0_steps(d0: Tensor) -> Tensor:
     """Steps of z0's channels: int32 [48] → float32 [1, 48, 1, 1]."""
     return torch.exp2((d0.float() - UNIT_STEP) / STEPS_PER_OCTAVE)[None, :, None, None]
+
+
+def _dequantised(y: Tensor, mean: Tensor, step: Tensor) -> Tensor:
+    """Symbols int32, mean float32 (same shape), step int32 [1] → latents float32; a symbol that is not coded is 0."""
+    return y.float() * step_size(step) + mean
 
 
 class _Level(nn.Module):
@@ -81,12 +88,18 @@ class SideAnalyse(Analyse):
 
     def __init__(self, model: Flow, side: SideInformation) -> None:
         super().__init__(model)
-        self.side, self.quantise = side, QuantiseZ(Z_LIMIT)
+        self.side = side
 
     def forward(self, x: Tensor, d0: Tensor, dz: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         z0, v1, v2 = self.latents(x)
         step = z0_steps(d0)
-        return _in_steps(z0, step), v1, v2, self.quantise(self.side.analyse(z0, step), dz)
+        return _in_steps(z0, step), v1, v2, _quantised_z(self.side.analyse(z0, step), dz)
+
+
+def _quantised_z(z: Tensor, dz: Tensor) -> Tensor:
+    """Continuous z float32, dz int32 [1] → symbols int32 of z / z_step(dz)."""
+    inverse = torch.exp((DZ_DEFAULT - dz.float()) * (math.log(2) / 2))
+    return torch.round(z * inverse).clamp(-Z_LIMIT, Z_LIMIT).to(torch.int32)
 
 
 def _in_steps(z0: Tensor, step: Tensor) -> Tensor:
@@ -119,10 +132,10 @@ class Level1(nn.Module):
 
     def __init__(self, model: Flow) -> None:
         super().__init__()
-        self.level, self.mean, self.dequantise = _Level(model, 1), _Mean(model, 0), Dequantise()
+        self.level, self.mean = _Level(model, 1), _Mean(model, 0)
 
     def forward(self, y1: Tensor, h1: Tensor, mean1: Tensor, step1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        h0 = self.level(torch.cat([h1, self.dequantise(y1, mean1, step1)], 1))
+        h0 = self.level(torch.cat([h1, _dequantised(y1, mean1, step1)], 1))
         return h0, self.mean(h0), torch.zeros_like(h0, dtype=torch.int32)
 
 
@@ -132,10 +145,10 @@ class Level0(nn.Module):
 
     def __init__(self, model: Flow) -> None:
         super().__init__()
-        self.level, self.dequantise = _Level(model, 0), Dequantise()
+        self.level = _Level(model, 0)
 
     def forward(self, ya: Tensor, yb: Tensor, h0: Tensor, mean2: Tensor, step2: Tensor) -> Tensor:
-        return _to_bytes(self.level(torch.cat([h0, self.dequantise(ya + yb, mean2, step2)], 1)))
+        return _to_bytes(self.level(torch.cat([h0, _dequantised(ya + yb, mean2, step2)], 1)))
 
 
 def _to_bytes(latents: Tensor) -> Tensor:

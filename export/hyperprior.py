@@ -10,9 +10,10 @@ import torch
 from nicrt.runtime.errors import UnsupportedError
 from nicrt.runtime.manifest import Parameter, Port
 
-from .bundle import GraphSource, float_digest
+from .bundle import GraphSource, described_graph
+from .described import Description
 from .exact import DZ_RANGE, SKIP_RANGE, STEP_RANGE
-from .layers import Quantise
+from .layers import describe_quantise
 from .models.entropy import DZ_DEFAULT, LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN, FactorizedPrior
 from .tables import MAX_QUOTIENT, Floats, TableSet, by_channel_and_step, by_scale, gaussian, with_outliers
 
@@ -56,8 +57,9 @@ def hyperprior_parameters(skip: int) -> list[Parameter]:
     ]
 
 
-def quantise_graph(latent: Port, symbols: Port, step: Port, name: str = "quantise") -> GraphSource:
-    """Encoder graph: v, mean, step → y."""
-    module = Quantise()
-    inputs = {"v": latent, "mean": latent, "step": step}
-    return GraphSource(name, module, inputs, {"y": symbols}, float_digest("quantise 1", module), encoder=True)
+def quantise_graph(latent: Port, symbols: Port, step: Port, name: str = "quantise", means: bool = True) -> GraphSource:
+    """Encoder graph: v, mean (if there are `means`), step → y."""
+    described = Description()
+    describe_quantise(described, means, name)
+    inputs = {"v": latent, **({"mean": latent} if means else {}), "step": step}
+    return described_graph(name, described, inputs, {"y": symbols}, encoder=True)

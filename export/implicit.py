@@ -72,17 +72,6 @@ class Bicubic(nn.Module):
         return _sum([down.index_select(3, taps[i]) * weights[i] for i in range(4)])
 
 
-class Features(nn.Module):
-    """Picture float32 [n, 3, h, w] → features [n, FEATURES, h, w]."""
-
-    def __init__(self, model: ImplicitFilter) -> None:
-        super().__init__()
-        self.head, self.body, self.tail = model.head, model.body, model.tail
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ImplicitFilter.features(cast(ImplicitFilter, self), x).float()
-
-
 class Filter(nn.Module):
     """The filter in a form that costs less, equal but for the order of float additions.
 

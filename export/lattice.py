@@ -8,7 +8,6 @@ is decoded, not only in what it costs.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -17,10 +16,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from .exact import ExactModule, ExactNetwork, index_of, lower_hyper_synthesis
+from .described import Description
+from .exact import ExactNetwork, lower_hyper_synthesis
+from .exact_form import INDEX, INDEX_RULE, MEAN, integer_network
 from .exact_reference import index_of as reference_index_of
 from .exact_reference import scaled_sums
 from .exact_reference import sums as reference_sums
+from .integers_torch import IntegerModule, indexed
 from .models.entropy import LOG_SCALE_STEP, STEPS_PER_INDEX
 from .models.side_information import Z_LIMIT, SideInformation
 
@@ -55,12 +57,6 @@ class Lattice:
         """MEAN_UNIT / steps."""
         return (MEAN_UNIT / self.steps).astype(np.float32)
 
-    def digest(self) -> str:
-        """Hex SHA-256 over everything that decides an output."""
-        digest = hashlib.sha256(f"nicrt lattice 1 {MAX_MEAN} {MAX_OFFSET}\n{self.network.digest()}\n".encode())
-        digest.update(self.eighths.astype("<i4").tobytes() + self.inverse.astype("<f4").tobytes())
-        return digest.hexdigest()
-
     def reference(self, values: Arrays) -> Arrays:
         """z int32 [1, c, h, w], d int32 [m], skip and dz int32 [1] → index uint8, offset int32 [1, m, 2h, 2w]."""
         places, (skip,), (dz,) = (values[name].astype(np.int64) for name in ("d", "skip", "dz"))
@@ -72,22 +68,27 @@ class Lattice:
         return {"index": index, "offset": offset.astype(np.int32)[None]}
 
 
-class LatticeHyper(ExactModule):
+class LatticeHyper(nn.Module):
     """z int32 [n, c, h, w], d int32 [m] (places in the table of steps), skip and dz int32 [1] → index uint8, offset
     int32 [n, m, 2h, 2w]."""
 
+    eighths: Tensor
+    inverse: Tensor
+
     def __init__(self, lattice: Lattice) -> None:
-        super().__init__(lattice.network)
+        super().__init__()
+        described = Description()
+        operation = integer_network(described, "network", lattice.network, coded=False)
+        self.network = IntegerModule(operation, described.arrays)
         self.register_buffer("eighths", torch.from_numpy(lattice.eighths))
         self.register_buffer("inverse", torch.from_numpy(lattice.inverse))
 
     def forward(self, z: Tensor, d: Tensor, skip: Tensor, dz: Tensor) -> tuple[Tensor, ...]:
-        x = self.hidden(z, dz)
-        step, inverse = (getattr(self, name).index_select(0, d)[:, None, None] for name in ("eighths", "inverse"))
-        assert self.network.mean is not None
-        mean = torch.round(self._layer(self.network.mean, x)).clamp(-MAX_MEAN, MAX_MEAN)
+        heads = self.network({"z": z, "dz": dz})
+        step, inverse = (table.index_select(0, d)[:, None, None] for table in (self.eighths, self.inverse))
+        mean = torch.round(heads[MEAN]).clamp(-MAX_MEAN, MAX_MEAN)
         offset = torch.round(mean * inverse).clamp(-MAX_OFFSET, MAX_OFFSET)
-        return index_of(self._eighths(x), step, skip), offset.to(torch.int32)
+        return indexed(torch.round(heads[INDEX]), step, skip, INDEX_RULE), offset.to(torch.int32)
 
 
 class PlusOffset(nn.Module):

@@ -28,12 +28,12 @@ from .exact import (
     SCALE_BREAK,
     SCALE_SHIFT,
     SCALE_UNIT,
-    ExactModule,
     ExactNetwork,
     FloatLayer,
     lower_first_layer,
     lower_layer,
 )
+from .exact_form import exact_module
 from .models.entropy import (
     DZ_DEFAULT,
     LOG_SCALE_STEP,
@@ -227,7 +227,7 @@ def _lower(
 def cost(exact: ExactNetwork, network: nn.Module, samples: Sequence[Sample]) -> float:
     """What the lowered network adds to the symbols' rate, as a share of it: both code the same latents with tables of
     whole indices."""
-    module = ExactModule(exact)
+    module = exact_module(exact)
     zero, dz = torch.zeros(1, dtype=torch.int32), torch.full((1,), DZ_DEFAULT, dtype=torch.int32)
     before = after = 0.0
     for sample in samples:

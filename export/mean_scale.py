@@ -5,22 +5,21 @@ program. The float hyper synthesis, which gives scales, is lowered after trainin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import replace
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from nicrt.runtime.manifest import Entropy, Port, Program, QualityPoint, Run, Stage
+from nicrt.runtime.native_form import Absolute, Factor, Layer, Term
 
-from .bundle import BundleSource, Framework, GraphSource, exact_graph, float_digest
+from .bundle import BundleSource, Framework, GraphSource, described_graph, exact_graph
+from .described import SHOWN, Description
 from .exact import DZ_RANGE, SKIP_RANGE, STEP_RANGE
-from .hyperprior import AS_TRAINED, hyperprior_parameters, hyperprior_tables
-from .layers import Dequantise, Quantise, QuantiseZ, to_bytes
+from .hyperprior import AS_TRAINED, hyperprior_parameters, hyperprior_tables, quantise_graph
+from .layers import dequantised, describe_quantise_z, scaled_to_grey
 from .lowering import Sample, draw, lower_scales
 from .models.mean_scale import ALIGN, HYPER_STRIDE, LATENT_STRIDE, Z_LIMIT, Hyperprior, MeanScale
-from .phases import in_phases
 from .tensors import load_weights
 
 TILE = 512
@@ -38,55 +37,37 @@ _DZ = Port("int32", [1], DZ_RANGE)
 _SHOWN = Port("uint8", ["n", "64h", "64w", 3])
 
 
-class Analysis(nn.Module):
-    """Picture float32 [n, 3, 64h, 64w], dz int32 [1] → v float32 [n, m, 4h, 4w], z int32 [n, c, h, w]."""
-
-    def __init__(self, model: Hyperprior) -> None:
-        super().__init__()
-        self.g_a, self.h_a, self.magnitudes = model.g_a, model.h_a, model.magnitudes
-        self.quantise = QuantiseZ(Z_LIMIT)
-
-    def forward(self, x: Tensor, dz: Tensor) -> tuple[Tensor, Tensor]:
-        v = self.g_a(x)
-        return v, self.quantise(self.h_a(v.abs() if self.magnitudes else v), dz)
-
-
-class QuantiseZeroMean(Quantise):
-    """Encoder: v float32, step int32 [1] → symbols int32, clipped to int16."""
-
-    def forward(self, v: Tensor, step: Tensor) -> Tensor:  # type: ignore[override]
-        return super().forward(v, torch.zeros(()), step)
+def describe_analysis(
+    described: Description,
+    name: str,
+    model: Hyperprior,
+    terms: Sequence[str | Term] = ("x",),
+    offset: Sequence[Factor] = (),
+) -> Description:
+    """Picture (the sum of `terms` and `offset`) float32 [n, 3, 64h, 64w], dz int32 [1] → v float32 [n, m, 4h, 4w], z
+    int32 [n, c, h, w]."""
+    value = described.strided("v", terms, described.chain(f"{name}.g_a", model.g_a.named_children()), offset)
+    if model.magnitudes:
+        described.add(Absolute("magnitudes", "v"))
+        value = "magnitudes"
+    layers = described.chain(f"{name}.h_a", model.h_a.named_children())
+    describe_quantise_z(described, described.strided("hyper", [value], layers), Z_LIMIT)
+    return described
 
 
-class Synthesis(nn.Module):
-    """Latents float32 [n, m, 4h, 4w] → picture uint8 [n, 64h, 64w, 3]; the last layer gives grey levels (x 255), and
-    its bias has the 0.5 that rounds."""
-
-    def __init__(self, layers: nn.Sequential) -> None:
-        super().__init__()
-        self.body = layers[:-1]
-        last = deepcopy(cast(nn.ConvTranspose2d, layers[-1]))
-        with torch.no_grad():
-            last.weight *= 255
-            last.bias = nn.Parameter((cast(Tensor, last.bias).double() * 255 + 0.5).float())
-        self.last = last
-
-    def forward(self, latents: Tensor) -> Tensor:
-        return to_bytes(self.last(self.body(latents)))
+def shown_layers(described: Description, layers: nn.Sequential) -> list[Layer]:
+    """Of a synthesis that ends in a picture: the last layer gives grey levels (x 255), and its bias has the half that
+    rounds."""
+    *body, (key, last) = layers.named_children()
+    return described.chain("synthesis", [*body, (key, scaled_to_grey(cast(nn.ConvTranspose2d, last), offset=0.0))])
 
 
-class MeanSynthesis(Synthesis):
-    """Symbols int32 and mean float32 [n, m, 4h, 4w], step int32 [1] → picture."""
-
-    def forward(self, y: Tensor, mean: Tensor, step: Tensor) -> Tensor:  # type: ignore[override]
-        return super().forward(Dequantise()(y, mean, step))
-
-
-class ZeroMeanSynthesis(Synthesis):
-    """Symbols int32 [n, m, 4h, 4w], step int32 [1] → picture."""
-
-    def forward(self, y: Tensor, step: Tensor) -> Tensor:  # type: ignore[override]
-        return super().forward(Dequantise()(y, torch.zeros(()), step))
+def _synthesis(model: Hyperprior, means: bool) -> Description:
+    """Symbols int32 and (if there are `means`) mean float32 [n, m, 4h, 4w], step int32 [1] → picture uint8 [n, 64h,
+    64w, 3]."""
+    described = Description()
+    described.transposed("picture", dequantised(means), shown_layers(described, model.g_s), picture=SHOWN)
+    return described
 
 
 def source(weights: Mapping[str, Tensor]) -> BundleSource:
@@ -129,9 +110,6 @@ def _graphs(model: Hyperprior, means: bool, samples: Sequence[Sample]) -> list[G
     latent, symbols = (Port(t, ["n", model.latents, "4h", "4w"]) for t in ("float32", "int32"))
     z = Port("int32", ["n", model.channels, "h", "w"], (-Z_LIMIT, Z_LIMIT))
     mean = {"mean": latent} if means else {}
-    analysis = Analysis(model)
-    quantise = Quantise() if means else QuantiseZeroMean()
-    synthesis = MeanSynthesis(model.g_s) if means else ZeroMeanSynthesis(model.g_s)
     samples = samples or draw(model, Z_LIMIT)
     network, cost = lower_scales(model.h_s, samples, Z_LIMIT, means)
     hyper = exact_graph(
@@ -141,29 +119,17 @@ def _graphs(model: Hyperprior, means: bool, samples: Sequence[Sample]) -> list[G
         {"index": Port("uint8", ["n", model.latents, "4h", "4w"]), **mean},
     )
     return [
-        GraphSource(
+        described_graph(
             "analysis",
-            analysis,
+            describe_analysis(Description(), "analysis", model),
             {"x": Port("float32", ["n", 3, "64h", "64w"]), "dz": _DZ},
             {"v": latent, "z": z},
-            float_digest(f"hyperprior analysis {'2 of magnitudes' if model.magnitudes else '1'}", analysis),
             encoder=True,
         ),
         replace(hyper, summary=f"{hyper.summary}; {cost}"),
-        GraphSource(
-            "quantise",
-            quantise,
-            {"v": latent, **mean, "step": _STEP},
-            {"y": symbols},
-            float_digest("quantise 1" if means else "quantise zero mean 1", quantise),
-            encoder=True,
-        ),
-        GraphSource(
-            "synthesis",
-            in_phases(synthesis),
-            {"y": symbols, **mean, "step": _STEP},
-            {"picture": _SHOWN},
-            float_digest("GDN synthesis 1" if means else "GDN zero mean synthesis 1", synthesis),
+        quantise_graph(latent, symbols, _STEP, means=means),
+        described_graph(
+            "synthesis", _synthesis(model, means), {"y": symbols, **mean, "step": _STEP}, {"picture": _SHOWN}
         ),
     ]
 

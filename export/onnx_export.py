@@ -9,6 +9,7 @@ without loss.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import logging
 import math
@@ -24,11 +25,12 @@ from torch import nn
 
 from nicrt.runtime.manifest import DIMENSION, Port
 
+from .tensors import narrowed
+
 OPSET = 20
 IR_VERSION = 9  # the one that came with opset 20
 EXAMPLE_SIZE = 3  # of a free dimension while tracing; 0 and 1 are special to the tracer
 INT8_OFFSET = 128
-LARGE = 4096  # values from which on an initialiser is stored as float16 where that loses nothing
 
 _TORCH_TYPES = {
     "float32": torch.float32,
@@ -81,11 +83,16 @@ def _trace(module: nn.Module, inputs: Mapping[str, Port], outputs: Sequence[str]
             external_data=False,
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes=tuple(shapes),
+            dynamic_shapes=(tuple(shapes),) if _is_variadic(module) else tuple(shapes),
             verbose=False,
         )
     assert program is not None, "the dynamo exporter returns a program"
     return program.model_proto
+
+
+def _is_variadic(module: nn.Module) -> bool:
+    parameters = inspect.signature(module.forward).parameters.values()
+    return any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters)
 
 
 @contextlib.contextmanager
@@ -187,14 +194,12 @@ def _store(
         decode.append(helper.make_node("Cast", [f"{name}_u8"], [f"{name}_f"], f"{name}_cast", to=TensorProto.FLOAT))
         decode.append(helper.make_node("Sub", [f"{name}_f", "int8_offset"], [name], f"{name}_sub"))
         return
-    if values.dtype == np.float32 and values.size >= LARGE:
-        with np.errstate(over="ignore"):
-            half = values.astype(np.float16)
-        if (half.astype(np.float32) == values).all():
-            tensors.append(numpy_helper.from_array(half, f"{name}_f16"))
-            decode.append(helper.make_node("Cast", [f"{name}_f16"], [name], f"{name}_cast", to=TensorProto.FLOAT))
-            return
-    tensors.append(numpy_helper.from_array(values, name))
+    stored = narrowed(values)
+    if stored is values:
+        tensors.append(numpy_helper.from_array(values, name))
+        return
+    tensors.append(numpy_helper.from_array(stored, f"{name}_f16"))
+    decode.append(helper.make_node("Cast", [f"{name}_f16"], [name], f"{name}_cast", to=TensorProto.FLOAT))
 
 
 def operators(data: bytes) -> list[str]:

@@ -10,7 +10,8 @@ Runtime 1.31): the mean-scale synthesis takes 178 ms in place of 268 and 192 byt
 960, that of the slimmable codec's width 96 takes 32 ms in place of 50. Of the former, the largest layer takes 85 ms in
 place of 142; as one 3x3 convolution for all phases (36 taps) it would take 116.
 
-Results are those of the layers replaced up to float rounding. Ids are made of the layers as they were.
+Results are those of the layers replaced up to float rounding. This form is ONNX Runtime's alone: a native form has the
+layers as they are.
 """
 
 from __future__ import annotations

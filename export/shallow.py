@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from copy import deepcopy
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
-import torch
-import torch.nn.functional as F
+import msgspec
 from torch import Tensor, nn
 
 from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoint, Run, Stage
+from nicrt.runtime.native_form import Factor, InterpolatedExponential, Tanh, Term
 
-from .bundle import BundleSource, Framework, GraphSource, exact_graph, float_digest
+from .bundle import BundleSource, Framework, GraphSource, described_graph, exact_graph
+from .described import SHOWN, Description
 from .exact import DZ_RANGE, SKIP_RANGE, STEP_RANGE, ExactNetwork, lower_hyper_synthesis
 from .exact_one_layer import OneLayerNetwork, lower_one_layer
 from .hyperprior import AS_TRAINED, hyperprior_parameters, hyperprior_tables, quantise_graph
-from .layers import GAIN_UNIT, Dequantise, InterpolatedGain, QuantiseZ, to_bytes
+from .layers import GAIN_UNIT, dequantised, describe_quantise_z, scaled_to_grey
 from .models.entropy import JpegLikeHyperSynthesis
 from .models.shallow import (
     ALIGN,
@@ -27,8 +27,8 @@ from .models.shallow import (
     LEAKY_SLOPE,
     QUALITIES,
     Z_LIMIT,
+    Bottleneck,
     DeepAnalysis,
-    JpegLikeSynthesis,
     ResidualSynthesis,
     Shallow,
 )
@@ -62,95 +62,82 @@ _SKIP = Port("int32", [1], SKIP_RANGE)
 _DZ = Port("int32", [1], DZ_RANGE)
 
 
-class Analysis(nn.Module):
+def _gain(described: Description, name: str, logarithms: Tensor) -> InterpolatedExponential:
+    return described.interpolated_exponential(name, logarithms, "gain", GAIN_UNIT)
+
+
+def _less_half(described: Description, name: str) -> list[Factor]:
+    """The offset of a picture's samples."""
+    return [described.constant(f"{name}.offset", -0.5)]
+
+
+def _analysis(model: Shallow) -> Description:
     """Picture float32 [n, 3, 64h, 64w], gain and dz int32 [1] → v float32 [n, 320, 4h, 4w], z int32 [n, 128, h, w]."""
-
-    def __init__(self, model: Shallow) -> None:
-        super().__init__()
-        self.linear = model.linear
-        self.hyper = model.hyper_analysis
-        self.gain = InterpolatedGain(model.log_gain)
-        self.quantise = QuantiseZ(Z_LIMIT)
-
-    def forward(self, x: Tensor, gain: Tensor, dz: Tensor) -> tuple[Tensor, Tensor]:
-        v = self.linear(x - 0.5) * self.gain(gain)
-        return v, self.quantise(self.hyper(v), dz)
+    described = Description()
+    layer = described.layer("analysis.linear", model.linear)
+    described.strided("linear", ["x"], [layer], _less_half(described, "analysis"))
+    described.affine("v", [Term("linear", [_gain(described, "analysis.log_gain", model.log_gain)])])
+    layers = described.chain("analysis.hyper", model.hyper_analysis.named_children())
+    describe_quantise_z(described, described.strided("hyper", ["v"], layers), Z_LIMIT)
+    return described
 
 
-class Keep(nn.Module):
-    """The latents as they are, with the ports of `Deepen`."""
+def _keep() -> Description:
+    """The latents as they are, with the ports of `_deepen`."""
+    described = Description()
+    described.affine("deep", ["v"])
+    return described
 
-    def forward(self, x: Tensor, v: Tensor) -> Tensor:
-        return v.clone()
 
-
-class Deepen(nn.Module):
+def _deepen(deep: DeepAnalysis) -> Description:
     """Picture float32 [n, 3, 64h, 64w], v float32 [n, 320, 4h, 4w] of the linear analysis → v of the deep one."""
-
-    def __init__(self, deep: DeepAnalysis) -> None:
-        super().__init__()
-        self.deep = deep
-
-    def forward(self, x: Tensor, v: Tensor) -> Tensor:
-        return v + self.deep(x - 0.5, v)
-
-
-class Synthesis(nn.Module):
-    """Symbols int32 and mean float32 [n, 320, 4h, 4w], gain and step int32 [1] → picture uint8 [n, 64h, 64w,
-    3]. The last layer gives grey levels (x 255), with the offset of 0.5 in its bias, and the 0.5 that rounds.
-    """
-
-    def __init__(self, model: Shallow) -> None:
-        super().__init__()
-        self.dequantise = Dequantise()
-        self.gain = InterpolatedGain(model.log_inv)
-        last = deepcopy(cast(nn.ConvTranspose2d, model.synthesis[-1]))
-        with torch.no_grad():
-            last.weight *= 255
-            last.bias = nn.Parameter(((cast(Tensor, last.bias).double() + 0.5) * 255 + 0.5).float())
-        self.last = last
-
-    def hidden(self, latents: Tensor) -> Tensor:
-        """float32 [n, 320, 4h, 4w] → what the last layer reads."""
-        return latents
-
-    def forward(self, y: Tensor, mean: Tensor, gain: Tensor, step: Tensor) -> Tensor:
-        return to_bytes(self.last(self.hidden(self.dequantise(y, mean, step) * self.gain(gain))))
+    described = Description()
+    sums: list[str | Term] = ["x"]
+    offset = _less_half(described, DEEP)
+    for key, module in deep.picture.named_children():
+        name = f"picture.{key}"
+        if isinstance(module, Bottleneck):
+            sums = _bottleneck(described, name, module, sums)
+        else:
+            layer = described.layer(f"{DEEP}.{name}", cast(nn.Conv2d, module))
+            sums = [described.strided(name, sums, [layer], offset)]
+            offset = []
+    described.affine("half", [Term("v", [described.constant(f"{DEEP}.half", 0.5)])])
+    described.add(Tanh("small", "half"))
+    latents = described.strided("latents", ["small"], [described.layer(f"{DEEP}.latents", deep.latents)])
+    sums = [described.affine("joint", [*sums, latents])]
+    first, second, _, last = deep.joint
+    sums = _bottleneck(described, "joint.0", cast(Bottleneck, first), sums)
+    sums = _bottleneck(described, "joint.1", cast(Bottleneck, second), sums)
+    bent = described.affine("bent", sums, slope=LEAKY_SLOPE)
+    more = described.strided("more", [bent], [described.layer(f"{DEEP}.joint.3", cast(nn.Conv2d, last))])
+    described.affine("deep", ["v", more])
+    return described
 
 
-class TwoLayerGraph(Synthesis):
-    """Synthesis whose first layer ends in a leaky ReLU."""
-
-    def __init__(self, model: Shallow) -> None:
-        super().__init__(model)
-        self.first = model.synthesis[0]
-
-    def hidden(self, latents: Tensor) -> Tensor:
-        return F.leaky_relu(self.first(latents), LEAKY_SLOPE)
+def _bottleneck(described: Description, name: str, block: Bottleneck, terms: Sequence[str | Term]) -> list[str | Term]:
+    """Terms of a value → those of the block's output."""
+    whole = terms[0] if len(terms) == 1 else described.affine(f"{name}.in", terms)
+    layers = described.chain(f"{DEEP}.{name}", block.layers.named_children())
+    return [whole, described.strided(f"{name}.out", [whole], layers)]
 
 
-class ResidualGraph(Synthesis):
-    """Synthesis whose first layer and the way around its leaky ReLU are one transposed convolution."""
-
-    def __init__(self, model: Shallow) -> None:
-        super().__init__(model)
-        first, around = model.synthesis[0], model.synthesis[1]
-        self.both = deepcopy(cast(nn.ConvTranspose2d, first))
-        self.both.weight = nn.Parameter(torch.cat([first.weight, around.weight], 1))
-        self.both.bias = nn.Parameter(torch.cat([first.bias, around.bias]))
-
-    def hidden(self, latents: Tensor) -> Tensor:
-        bent, straight = self.both(latents).chunk(2, 1)
-        return F.leaky_relu(bent, LEAKY_SLOPE) + straight
-
-
-def _synthesis_graph(model: Shallow) -> tuple[Synthesis, str]:
-    """The graph's module, and what its digest calls its arithmetic."""
+def _synthesis(model: Shallow) -> Description:
+    """Symbols int32 and mean float32 [n, 320, 4h, 4w], gain and step int32 [1] → picture uint8 [n, 64h, 64w, 3]."""
+    described = Description()
+    gain = _gain(described, "synthesis.log_gain", model.log_inv)
+    latents = [Term(term.value, [*term.scale, gain]) for term in dequantised(means=True)]
+    *hidden, last = (cast(nn.ConvTranspose2d, layer) for layer in model.synthesis)
+    layers = [described.layer(f"synthesis.{number}", layer) for number, layer in enumerate(hidden)]
+    shown = described.layer(f"synthesis.{len(hidden)}", scaled_to_grey(last, offset=0.5))
+    if layers:
+        layers[0] = msgspec.structs.replace(layers[0], slope=LEAKY_SLOPE)
     if isinstance(model.synthesis, ResidualSynthesis):
-        return ResidualGraph(model), "shallow residual synthesis 1"
-    if isinstance(model.synthesis, JpegLikeSynthesis):
-        return Synthesis(model), "shallow jpeg-like synthesis 1"
-    return TwoLayerGraph(model), "shallow synthesis 1"
+        bent, straight = (described.transposed(f"hidden{i}", latents, [layer]) for i, layer in enumerate(layers))
+        described.transposed("picture", [bent, straight], [shown], picture=SHOWN)
+    else:
+        described.transposed("picture", latents, [*layers, shown], picture=SHOWN)
+    return described
 
 
 def source(weights: Mapping[str, Tensor], family: str = "shallow") -> BundleSource:
@@ -186,21 +173,18 @@ def _lowered(model: Shallow) -> ExactNetwork | OneLayerNetwork:
 
 def _deep_graphs(deep: DeepAnalysis) -> Iterator[GraphSource]:
     """They stand in for each other."""
-    inputs, outputs = {"x": _PICTURE, "v": _LATENT}, {"deep": _LATENT}
-    for name, module, kind in ((KEEP, Keep(), "shallow keep 1"), (DEEP, Deepen(deep), "shallow deep analysis 1")):
-        yield GraphSource(name, module, inputs, outputs, float_digest(kind, module), encoder=True)
+    for name, described in ((KEEP, _keep()), (DEEP, _deepen(deep))):
+        yield described_graph(name, described, {"x": _PICTURE, "v": _LATENT}, {"deep": _LATENT}, encoder=True)
 
 
 def _graphs(model: Shallow) -> list[GraphSource]:
-    analysis = Analysis(model)
-    synthesis, synthesis_kind = _synthesis_graph(model)
+    symbols, mean = (Port(kind, ["n", LATENTS, "h", "w"]) for kind in ("int32", "float32"))
     return [
-        GraphSource(
+        described_graph(
             "analysis",
-            analysis,
+            _analysis(model),
             {"x": _PICTURE, "gain": _GAIN, "dz": _DZ},
             {"v": _LATENT, "z": _Z},
-            float_digest("shallow analysis 2", analysis),
             encoder=True,
         ),
         *([] if model.deep is None else _deep_graphs(model.deep)),
@@ -211,17 +195,11 @@ def _graphs(model: Shallow) -> list[GraphSource]:
             {"index": _INDEX, "mean": _LATENT},
         ),
         quantise_graph(_LATENT, _SYMBOLS, _STEP),
-        GraphSource(
+        described_graph(
             "synthesis",
-            synthesis,
-            {
-                "y": Port("int32", ["n", LATENTS, "h", "w"]),
-                "mean": Port("float32", ["n", LATENTS, "h", "w"]),
-                "gain": _GAIN,
-                "step": _STEP,
-            },
+            _synthesis(model),
+            {"y": symbols, "mean": mean, "gain": _GAIN, "step": _STEP},
             {"picture": Port("uint8", ["n", "16h", "16w", 3])},
-            float_digest(synthesis_kind, synthesis),
             unit=LATENT_STRIDE,
         ),
     ]

@@ -1,8 +1,8 @@
 """Export of the slimmable family: its graphs, tables and programs.
 
-Every width has an analysis and a synthesis with its slice of the weights in it. One graph for all widths that slices as
-it runs would save 4 MB in each of the two directions, but its convolutions could not prepare their weights in advance
-(measured: the widest synthesis then takes 15% longer on one core), and a width could not be shipped alone.
+Every width has an analysis and a synthesis. Their native forms share the weights: each uses a leading corner of them.
+In ONNX every one has its slice in it, as a graph that slices when it runs could not prepare its weights in advance
+(measured: the widest synthesis then takes 15% longer on one core).
 
 The `scalable` variant codes the symbols of the widest network in five streams. Each stage shows them through the widest
 synthesis with zeros for the symbols of the channels that are still missing, which is what the recipe `slim-scalable`
@@ -15,28 +15,36 @@ of rates.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoint, Run, Stage
+from nicrt.runtime.native_form import (
+    Concatenate,
+    Layer,
+    LogMagnitude,
+    Normalisation,
+    PadChannels,
+    SelectChannels,
+    Term,
+)
 
-from .bundle import Arrays, BundleSource, Framework, GraphSource, exact_graph, float_digest
+from .bundle import Arrays, BundleSource, Framework, GraphSource, described_graph, exact_graph
+from .described import SHOWN, Description
 from .exact import DZ_RANGE, NOT_CODED, SKIP_RANGE, STEP_RANGE, lower_hyper_synthesis
 from .hyperprior import AS_TRAINED, hyperprior_parameters, quantise_graph, z_tables
-from .layers import Dequantise, QuantiseZ, to_bytes
+from .layers import INT16, dequantised, describe_quantise_z
 from .models.gdn import GDN
+from .models.side_information import FLOOR, Z_LIMIT, SideInformation
 from .models.side_information import STRIDE as SIDE_STRIDE
-from .models.side_information import Z_LIMIT, SideInformation
-from .models.slim import COLORS, SIDE_CHANNELS, STRIDE, WIDTHS, Slim
-from .phases import in_phases
+from .models.slim import COLORS, SIDE_CHANNELS, STRIDE, WIDTHS, Slim, SlimConv
 from .tables import Floats, Table, TableSet, by_channel
 from .transmitted import scale_tables
 
@@ -54,7 +62,6 @@ SKIPS = (4, 4, 4, 6, 8)
 """Not-coded thresholds of the widths, with side information. Measured for 48, 96 and 192 (kodim03, 08 and 19, halfway
 through the training): they take 0.2 to 0.7% off the rate at equal PSNR; 8 adds 2.5% for 96, 10 adds 0 to 7%."""
 
-_INT16 = (-(2**15), 2**15 - 1)
 _STEP = Port("int32", [1], STEP_RANGE)
 _SKIP = Port("int32", [1], SKIP_RANGE)
 _DZ = Port("int32", [1], DZ_RANGE)
@@ -89,74 +96,69 @@ def variant(width: int) -> str:
     return f"w{width}"
 
 
-class Transform(nn.Module):
+def _layer(
+    described: Description, name: str, layer: SlimConv, number: int, norm: Normalisation, bias: Tensor | None = None
+) -> Layer:
+    """A width's part of a layer: the leading corner of the weights, which all widths share, and `bias`, its own if
+    None. Biases and GDN are a width's own."""
+    weight, own = layer.slices(number)
+    pad = weight.shape[-1] // 2
+    return Layer(
+        described.tensor(f"{name}.weight", layer.weight, weight.shape),
+        described.tensor(f"{name}.bias.{variant(WIDTHS[number])}", own if bias is None else bias),
+        (layer.stride, layer.stride),
+        (pad, pad),
+        norm=norm,
+    )
+
+
+def _latents(described: Description, model: Slim, number: int, out: str) -> str:
     """A width's analysis transform: picture float32 [n, 3, 16h, 16w] → latents float32 [n, width, h, w]."""
-
-    def __init__(self, model: Slim, number: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList([layer.alone(number) for layer in model.enc])
-        self.norms = nn.ModuleList([norms[number] for norms in model.gdn])
-
-    def latents(self, x: Tensor) -> Tensor:
-        t = x - 0.5
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            t = norm(layer(t))
-        return t
+    layers = []
+    for i, (layer, norms) in enumerate(zip(model.enc, model.gdn, strict=True)):
+        norm = described.norm(f"gdn.{i}.{variant(WIDTHS[number])}", norms[number])
+        layers.append(_layer(described, f"enc.{i}", layer, number, norm))
+    return described.strided(out, ["x"], layers, [described.constant("enc.offset", -0.5)])
 
 
-class Analysis(Transform):
+def _analysis(model: Slim, number: int) -> Description:
     """Picture → symbols int32 [n, width, h, w]."""
+    described = Description()
+    described.quantise("y", _latents(described, model, number, "v"), *INT16)
+    return described
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.round(self.latents(x)).clamp(*_INT16).to(torch.int32)
 
-
-class SideAnalysis(Transform):
+def _side_analysis(model: Slim, number: int, side: SideInformation) -> Description:
     """Picture float32 [n, 3, 32h, 32w], dz int32 [1] → v float32 [n, width, 2h, 2w], z int32 [n, channels, h, w]."""
+    described = Description()
+    _latents(described, model, number, "v")
+    name = f"side.{variant(WIDTHS[number])}"
+    inverse = described.constant(f"{name}.inverse_spread", 1 / cast(Tensor, side.spread).double())
+    described.affine("spread", [Term("v", [inverse])])
+    described.add(LogMagnitude("magnitudes", "v", FLOOR))
+    described.add(Concatenate("both", ["spread", "magnitudes"]))
+    layers = described.chain(f"{name}.h_a", side.h_a.named_children())
+    describe_quantise_z(described, described.strided("hyper", ["both"], layers), Z_LIMIT)
+    return described
 
-    def __init__(self, model: Slim, number: int, side: SideInformation) -> None:
-        super().__init__(model, number)
-        self.side, self.quantise = side, QuantiseZ(Z_LIMIT)
 
-    def forward(self, x: Tensor, dz: Tensor) -> tuple[Tensor, Tensor]:
-        v = self.latents(x)
-        return v, self.quantise(self.side.analyse(v), dz)
-
-
-class Synthesis(nn.Module):
-    """Symbols int32 [n, width, h, w] → picture uint8 [n, 16h, 16w, 3].
+def _synthesis(model: Slim, number: int, side: bool) -> Description:
+    """Symbols int32 [n, width, h, w] → picture uint8 [n, 16h, 16w, 3]; with side information also of mean float32 and
+    step int32 [1].
 
     The last layer gives grey levels: the factor 255 is in the inverse GDN before it, whose numbers are float32, so that
     the layer's own stay those of float16; the offset of 0.5, and the 0.5 that rounds, are in its bias.
     """
-
-    def __init__(self, model: Slim, number: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList([layer.alone(number) for layer in model.dec])
-        self.norms = nn.ModuleList([norms[number] for norms in model.igdn])
-        self.norms[-1] = _scaled(self.norms[-1], 255)
-        last = self.layers[-1]
-        last.bias = nn.Parameter(((last.bias.double() + 0.5) * 255 + 0.5).float(), requires_grad=False)
-
-    def picture(self, latents: Tensor) -> Tensor:
-        t = latents
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            t = layer(norm(t))
-        return to_bytes(t)
-
-    def forward(self, y: Tensor) -> Tensor:
-        return self.picture(y.float())
-
-
-class MeanSynthesis(Synthesis):
-    """Symbols int32 and mean float32 [n, width, 2h, 2w], step int32 [1] → picture uint8 [n, 32h, 32w, 3]."""
-
-    def __init__(self, model: Slim, number: int) -> None:
-        super().__init__(model, number)
-        self.dequantise = Dequantise()
-
-    def forward(self, y: Tensor, mean: Tensor, step: Tensor) -> Tensor:  # type: ignore[override]
-        return self.picture(self.dequantise(y, mean, step))
+    described = Description()
+    layers = []
+    for i, (layer, norms) in enumerate(zip(model.dec, model.igdn, strict=True)):
+        last = i == len(model.dec) - 1
+        bias = ((layer.slices(number)[1].double() + 0.5) * 255 + 0.5).float() if last else None
+        norm = _scaled(norms[number], 255) if last else norms[number]
+        own = described.norm(f"igdn.{i}.{variant(WIDTHS[number])}", norm)
+        layers.append(_layer(described, f"dec.{i}", layer, number, own, bias))
+    described.transposed("picture", dequantised(means=True) if side else ["y"], layers, picture=SHOWN)
+    return described
 
 
 def _scaled(norm: GDN, factor: float) -> GDN:
@@ -166,32 +168,26 @@ def _scaled(norm: GDN, factor: float) -> GDN:
     return result.requires_grad_(False)
 
 
-class Split(nn.Module):
-    """Symbols int32 [n, 192, h, w] → the groups of channels."""
-
-    def forward(self, y: Tensor) -> tuple[Tensor, ...]:
-        return tuple(y[:, first:end] for first, end in GROUPS)
-
-
-class SplitIndices(Split):
-    """Table indices uint8 [n, 192, h, w] → the groups of channels. TensorRT cuts no bytes."""
-
-    def forward(self, index: Tensor) -> tuple[Tensor, ...]:
-        groups = super().forward(index.float())
-        return tuple(group.to(torch.uint8) for group in groups)
+def _split(value: str, outputs: Iterable[str]) -> Description:
+    """Symbols int32 or table indices uint8 [n, 192, h, w] → the groups of channels."""
+    described = Description()
+    for out, (first, end) in zip(outputs, GROUPS, strict=True):
+        described.add(SelectChannels(out, value, first, end - first))
+    return described
 
 
-class Fill(nn.Module):
+def _fill(first: int, end: int) -> Description:
     """A group of channels, int32, and symbols int32 [n, 192, h, w] with those before it → the same with both, zeros
     in the channels after it."""
-
-    def __init__(self, first: int) -> None:
-        super().__init__()
-        self.first = first
-
-    def forward(self, group: Tensor, before: Tensor | None = None) -> Tensor:
-        known = group if before is None else torch.cat([before[:, : self.first], group], 1)
-        return F.pad(known, (0, 0, 0, 0, 0, WIDTHS[-1] - known.shape[1]))
+    described = Description()
+    known, whole = "group", end == WIDTHS[-1]
+    if first:
+        described.add(SelectChannels("kept", "before", 0, first))
+        known = "y" if whole else "known"
+        described.add(Concatenate(known, ["kept", "group"]))
+    if not whole:
+        described.add(PadChannels("y", known, WIDTHS[-1]))
+    return described
 
 
 def source(weights: Mapping[str, Tensor]) -> BundleSource:
@@ -235,11 +231,12 @@ def _graphs(model: Slim, form: Form) -> Iterator[GraphSource]:
         if model.side is not None:
             yield from _side_graphs(model, model.side[number], number, form)
             continue
-        analysis, synthesis = Analysis(model, number), Synthesis(model, number)
-        digest = float_digest("slim analysis 1", analysis)
-        yield GraphSource(f"analysis_{name}", analysis, {"x": form.picture}, {"y": symbols}, digest, encoder=True)
-        digest = float_digest("slim synthesis 1", synthesis)
-        yield GraphSource(f"synthesis_{name}", in_phases(synthesis), {"y": symbols}, {"picture": form.shown}, digest)
+        yield described_graph(
+            f"analysis_{name}", _analysis(model, number), {"x": form.picture}, {"y": symbols}, encoder=True
+        )
+        yield described_graph(
+            f"synthesis_{name}", _synthesis(model, number, side=False), {"y": symbols}, {"picture": form.shown}
+        )
 
 
 def _side_graphs(model: Slim, side: SideInformation, number: int, form: Form) -> Iterator[GraphSource]:
@@ -247,38 +244,34 @@ def _side_graphs(model: Slim, side: SideInformation, number: int, form: Form) ->
     name, width = variant(WIDTHS[number]), WIDTHS[number]
     latent, symbols, index = (form.latents(kind, width) for kind in ("float32", "int32", "uint8"))
     z = Port("int32", ["n", SIDE_CHANNELS, "h", "w"], (-Z_LIMIT, Z_LIMIT))
-    analysis, synthesis = SideAnalysis(model, number, side), MeanSynthesis(model, number)
-    yield GraphSource(
+    yield described_graph(
         f"analysis_{name}",
-        analysis,
+        _side_analysis(model, number, side),
         {"x": form.picture, "dz": _DZ},
         {"v": latent, "z": z},
-        float_digest("slim side analysis 1", analysis),
         encoder=True,
     )
     hyper = {"z": z, "step": _STEP, "skip": _SKIP, "dz": _DZ}
     network = lower_hyper_synthesis(side.synthesis(), Z_LIMIT)
     yield exact_graph(f"hyper_{name}", network, hyper, {"index": index, "mean": latent})
     yield quantise_graph(latent, symbols, _STEP, f"quantise_{name}")
-    yield GraphSource(
+    yield described_graph(
         f"synthesis_{name}",
-        in_phases(synthesis),
+        _synthesis(model, number, side=True),
         {"y": symbols, "mean": latent, "step": _STEP},
         {"picture": form.shown},
-        float_digest("slim mean synthesis 1", synthesis),
     )
 
 
 def _scalable_graphs(form: Form) -> list[GraphSource]:
-    whole, split = form.latents("int32", WIDTHS[-1]), Split()
+    whole = form.latents("int32", WIDTHS[-1])
     ports = {f"y{number}": form.latents("int32", end - first) for number, (first, end) in enumerate(GROUPS, 1)}
-    graphs = [GraphSource("split", split, {"y": whole}, ports, float_digest("slim split 1", split), encoder=True)]
+    graphs = [described_graph("split", _split("y", ports), {"y": whole}, ports, encoder=True)]
     if form.side:
         graphs.append(_split_indices(form))
-    for (first, _), (name, port) in zip(GROUPS, ports.items(), strict=True):
-        fill = Fill(first)
+    for (first, end), (name, port) in zip(GROUPS, ports.items(), strict=True):
         inputs = {"group": port} if first == 0 else {"group": port, "before": whole}
-        graphs.append(GraphSource(f"fill_{name}", fill, inputs, {"y": whole}, float_digest(f"slim fill {first}", fill)))
+        graphs.append(described_graph(f"fill_{name}", _fill(first, end), inputs, {"y": whole}))
     return graphs
 
 
@@ -291,9 +284,8 @@ def _split_indices(form: Form) -> GraphSource:
         groups: list[npt.NDArray[np.generic]] = [values["index"][:, first:end] for first, end in GROUPS]
         return dict(zip(names, groups, strict=True))
 
-    digest = hashlib.sha256(f"nicrt split {GROUPS}\n".encode()).hexdigest()
     inputs = {"index": form.latents("uint8", WIDTHS[-1], (0, NOT_CODED))}
-    return GraphSource("split_indices", SplitIndices(), inputs, outputs, digest, reference=reference)
+    return described_graph("split_indices", _split("index", names), inputs, outputs, reference=reference)
 
 
 def _tables(model: Slim) -> dict[str, TableSet]:

@@ -1,4 +1,4 @@
-"""Entropy tables of 12-bit frequencies, built in float64 and stored as integers (cpp_ext/FORMAT.md, section
+"""Entropy tables of 12-bit frequencies, built in float64 and stored as integers (docs/FORMAT.md, section
 4).
 
 A table covers the quotients low .. low + m - 1 of symbols by 2^shift; everything else is the escape. Range

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from nicrt.runtime.errors import UnsupportedError
 
+LARGE = 4096  # values from which on a tensor is stored as float16 where that loses nothing
 _NAMED = 3  # tensors that a message names before it counts the others
 
 
@@ -39,6 +43,15 @@ def check_finite(tensors: Mapping[str, Tensor], owner: str = "the checkpoint") -
         wrong = int((~torch.isfinite(tensor.float())).sum())
         if wrong:
             raise UnsupportedError(f"tensor {name!r} of {owner}: {wrong} of its {tensor.numel()} values are not finite")
+
+
+def narrowed(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """As a file stores a tensor: a large one of float32 as float16 where that loses nothing."""
+    if values.dtype != np.float32 or values.size < LARGE:
+        return values
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
+    return half if (half.astype(np.float32) == values).all() else values
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -9,7 +9,6 @@ level before, at the same place. All values are integers far below 2^24, which f
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,11 +53,6 @@ class Layout:
         """Table index by class and channel, int64 [CLASSES, channels]."""
         spread = CLASS_STEP * np.arange(CLASSES)[:, None] + np.array(self.offsets)
         return np.asarray(np.clip(spread, 0, SCALE_COUNT - 1))
-
-    def digest(self) -> str:
-        """Hex SHA-256 over what decides an index."""
-        text = f"{self.groups} {self.offsets} {self.block} {self.patterns.astype(int).tolist()} {CLASSES} {CLASS_STEP}"
-        return hashlib.sha256(f"nicrt transmitted index 1\n{text}\n".encode()).hexdigest()
 
 
 class Spread(nn.Module):
@@ -117,11 +111,6 @@ def activity_reference(y: npt.NDArray[np.int32], factor: int, groups: int) -> np
     activity = magnitude.reshape(height, factor, width, factor).sum((1, 3))
     reached = np.searchsorted(np.array(ACTIVITIES), activity, side="right")
     return np.stack([reached + ACTIVITY_CLASSES * group for group in range(groups)]).astype(np.uint8)[None]
-
-
-def activity_digest(factor: int, groups: int) -> str:
-    """Hex SHA-256 over what decides an activity class."""
-    return hashlib.sha256(f"nicrt activity 1\n{ACTIVITIES} {factor} {groups}\n".encode()).hexdigest()
 
 
 class Pick(nn.Module):

@@ -7,6 +7,7 @@ With a device for a backend they are of `DeviceDecoder`: bytes in the host's mem
 from __future__ import annotations
 
 import io
+import math
 import platform
 import subprocess
 import sys
@@ -204,6 +205,7 @@ def cold_start(data: bytes, limits: Limits) -> dict[str, float]:
         source.write_bytes(data)
         allowed = ["--max-pixels", str(limits.pixels), "--max-memory", str(limits.memory_bytes >> 20)]
         allowed += ["--max-header", str(limits.header_bytes), "--max-stages", str(limits.stages)]
+        allowed += ["--max-load-time", str(math.ceil(limits.load_s))]
         command = [sys.executable, "-c", PROCESS, "decode", str(source), "-", *allowed]
         seconds = []
         for _ in range(COLD_STARTS + 1):

@@ -1,230 +1,279 @@
-"""A codec bundle on disk: opened, checked, its files read when needed; and which bundles there are."""
+"""A codec bundle, a folder or one packed file: opened, checked, its parts read and hashed when they are used."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
-import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from . import manifest as manifests
-from .errors import UnsupportedError, one_line
-from .ids import picture_id, symbol_id
-from .manifest import Manifest, Variant
-from .onnx_graph import read_model
+from . import safetensors_file
+from .errors import UnsupportedError
+from .ids import Ids, file_leaf, graph_leaf, tensor_leaf
+from .manifest import Graph, Manifest, Variant
+from .native_check import check_sums
+from .onnx_model import check_ports, read_model
+from .regions import Region
+from .safetensors_file import TensorFile
 from .tables import MAX_TABLES_BYTES, TableGroup
 from .validate import check_manifest
 
 MANIFEST = "manifest.json"
-PATH_VARIABLE = "NICRT_BUNDLE_PATH"
+AGAIN = "export or install the bundle again"
+PACKED_MANIFEST = "nicrt.manifest"
+"""Key in a packed bundle's metadata."""
 MAX_GRAPH_BYTES = 512 << 20
+MAX_WEIGHTS_BYTES = 1 << 30
+MAX_CARD_BYTES = 1 << 20
 
-# engines/ lies beside runtime/ both in the repository and in the installed package
-SHIPPED = Path(__file__).resolve().parent.parent / "engines"
+
+class Files(Protocol):
+    """A bundle's files, by the names that its manifest has for them."""
+
+    def open(self, name: str) -> Region:
+        """Raises UnsupportedError where there is no such file."""
+        ...
+
+
+class FolderFiles:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def open(self, name: str) -> Region:
+        return Region.of_file(self._folder / name)
+
+
+class PackedFiles:
+    def __init__(self, packed: TensorFile) -> None:
+        self._packed = packed
+
+    def open(self, name: str) -> Region:
+        return self._packed.part(name)
+
+
+class BadPartError(UnsupportedError):
+    """A part of a bundle that is missing, or not what the manifest lists: the bundle is not used."""
+
+
+@contextmanager
+def _reading_a_part() -> Iterator[None]:
+    try:
+        yield
+    except UnsupportedError as error:
+        raise BadPartError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class StoredGraph:
+    """A graph of a bundle, for what runs it. onnx, weights: read its forms, as `Bundle.graph_bytes` and
+    `Bundle.weights` do."""
+
+    name: str
+    entry: Graph
+    onnx: Callable[[], bytes]
+    weights: Callable[[], dict[str, npt.NDArray[Any]]]
+
+    @property
+    def leaf(self) -> str:
+        """Hex SHA-256 over what the graph computes (docs/BUNDLE.md, section 7)."""
+        return graph_leaf(self.entry)
 
 
 class Bundle:
-    """A bundle folder whose manifest, tables and ids have been checked. Graph files are checked when they are read."""
+    """A bundle whose manifest, tables and ids have been checked. Every other part is checked when it is read.
 
-    def __init__(self, path: Path, manifest: Manifest, groups: dict[str, TableGroup]) -> None:
+    path: of its folder or packed file, None for one in memory."""
+
+    def __init__(
+        self, path: Path | None, files: Files, manifest: Manifest, text: bytes, groups: dict[str, TableGroup]
+    ) -> None:
         self.path = path
+        self.files = files
         self.manifest = manifest
         self.groups = groups
+        self._text = text
+        self._weights: TensorFile | None = None
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
-        """Raises UnsupportedError when the folder is not a bundle that this version can trust."""
-        folder = Path(path)
-        manifest = read_manifest(folder)
-        groups = _read_tables(folder, manifest)
+        """The bundle in a folder or a packed file. Raises UnsupportedError for what is not a bundle that this version
+        can trust."""
+        place = Path(path)
+        if place.is_dir():
+            text = Region.of_file(place / MANIFEST).all(manifests.MAX_MANIFEST_BYTES)
+            return cls._checked(place, FolderFiles(place), text)
+        return cls._packed(place, TensorFile.open(Region.of_file(place)))
+
+    @classmethod
+    def of_bytes(cls, data: bytes | bytearray | memoryview) -> Bundle:
+        """A packed bundle in memory. Raises as `open` does."""
+        return cls._packed(None, TensorFile.open(Region.of_memory(bytes(data))))
+
+    @classmethod
+    def _packed(cls, path: Path | None, file: TensorFile) -> Bundle:
+        bundle = cls._checked(path, PackedFiles(file), packed_manifest(file))
+        extra = set(file.tensors) - set(bundle.manifest.files)
+        if extra:
+            raise UnsupportedError(f"{file.region.place}: {min(extra)!r} in it is no part of the bundle")
+        return bundle
+
+    @classmethod
+    def _checked(cls, path: Path | None, files: Files, text: bytes) -> Bundle:
+        place = "the bundle in memory" if path is None else str(path)
+        manifest = decoded(text, place)
+        groups = _read_tables(files, manifest)
         check_manifest(manifest, groups)
+        ids = Ids(manifest)
         for name, variant in manifest.variants.items():
-            if variant.symbol_id != symbol_id(variant.program, manifest.graphs, groups):
-                raise UnsupportedError(f"{folder}: variant {name!r} is not what its symbol id says; export it again")
-            if variant.picture_id != picture_id(variant.program, manifest.graphs):
-                raise UnsupportedError(f"{folder}: variant {name!r} is not what its picture id says; export it again")
-        return cls(folder, manifest, groups)
+            if variant.symbol_id != ids.symbol_id(variant.program):
+                raise UnsupportedError(f"{place}: variant {name!r} is not what its symbol id says; export it again")
+            if variant.picture_id != ids.picture_id(variant.program):
+                raise UnsupportedError(f"{place}: variant {name!r} is not what its picture id says; export it again")
+        return cls(path, files, manifest, text, groups)
 
     @property
     def size_bytes(self) -> int:
         """Bytes of all the bundle's files."""
-        return self._bytes_of(g.file for g in self.manifest.graphs.values())
+        return len(self._text) + sum(self.files.open(name).size for name in self.manifest.files)
 
     @property
     def decoder_bytes(self) -> int:
-        """Bytes of the files that decoding needs."""
-        return self._bytes_of(g.file for g in self.manifest.graphs.values() if not g.encoder)
+        """Bytes of what decoding needs: in the file of weights, what the decoder's graphs use."""
+        graphs = [graph for graph in self.manifest.graphs.values() if not graph.encoder]
+        names = {self.manifest.tables.file, *(graph.onnx.file for graph in graphs if graph.onnx is not None)}
+        views = {name: view for g in graphs if g.native is not None for name, view in g.native.tensors.items()}
+        stored = self._weights_file().tensors if views else {}
+        return (
+            len(self._text)
+            + sum(self.files.open(name).size for name in names)
+            + sum(stored[name].size for name in views if name in stored)
+        )
 
-    def _bytes_of(self, graph_files: Iterable[str]) -> int:
-        names = {MANIFEST, self.manifest.tables.file, *graph_files}
-        return sum((self.path / name).stat().st_size for name in names)
+    def graph(self, name: str) -> StoredGraph:
+        """A graph with its forms, none of which has been read yet."""
+        return StoredGraph(name, self.manifest.graphs[name], lambda: self.graph_bytes(name), lambda: self.weights(name))
 
+    @_reading_a_part()
     def graph_bytes(self, name: str) -> bytes:
-        """The ONNX model of a graph, its hash checked, read and written again: what any library gets is our writing."""
-        graph = self.manifest.graphs[name]
-        path = self.path / graph.file
-        data = _read_checked(path, graph.sha256, MAX_GRAPH_BYTES)
+        """The ONNX model of a graph, its hash checked, read and written again: what any library gets is our writing.
+        Raises BadPartError where the graph has none, or not this one."""
+        entry = self.manifest.graphs[name].onnx
+        if entry is None:
+            raise UnsupportedError(f"graph {name!r} of this bundle has no ONNX form")
+        region = self.files.open(entry.file)
+        data = region.all(MAX_GRAPH_BYTES)
+        if file_leaf(data) != entry.sha256:
+            raise UnsupportedError(f"{region.place}: not the file that the manifest lists; {AGAIN}")
         try:
-            return read_model(data).write()
+            model = read_model(data)
+            check_ports(model, self.manifest.graphs[name])
+            return model.write()
         except UnsupportedError as error:
-            raise UnsupportedError(f"{path}: {error}") from None
+            raise UnsupportedError(f"{region.place}: {error}") from None
 
-    def check_graphs(self) -> None:
-        """Read every graph. Raises UnsupportedError for a file that is missing or not the manifest's."""
-        for name in self.manifest.graphs:
-            self.graph_bytes(name)
+    @_reading_a_part()
+    def weights(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        """What the native form of a graph uses of the stored tensors, by their names, hashes checked. Raises
+        BadPartError where the graph has no native form, or where a tensor is not what the manifest lists."""
+        form = self.manifest.graphs[name].native
+        if form is None:
+            raise UnsupportedError(f"graph {name!r} of this bundle has no native form")
+        if not form.tensors:
+            return {}
+        file = self._weights_file()
+        arrays = {}
+        for tensor, view in form.tensors.items():
+            array = file.read_corner(tensor, view.shape)
+            if array.dtype != view.dtype or tensor_leaf(array) != view.sha256:
+                raise UnsupportedError(f"{file.region.place}: tensor {tensor!r} is not the manifest's; {AGAIN}")
+            arrays[tensor] = array
+        check_sums(name, self.manifest.graphs[name], arrays)
+        return arrays
+
+    def _weights_file(self) -> TensorFile:
+        if self._weights is None:
+            assert self.manifest.weights is not None  # the validator asks for it where a native form has tensors
+            region = self.files.open(self.manifest.weights.file)
+            if region.size > MAX_WEIGHTS_BYTES:
+                raise UnsupportedError(f"{region.place}: larger than {MAX_WEIGHTS_BYTES} bytes")
+            self._weights = TensorFile.open(region)
+        return self._weights
+
+    def card(self) -> str | None:
+        """The model card, Markdown. Raises UnsupportedError where it is not the one that the manifest lists."""
+        entry = self.manifest.card
+        if entry is None:
+            return None
+        region = self.files.open(entry.file)
+        data = region.all(MAX_CARD_BYTES)
+        if file_leaf(data) != entry.sha256:
+            raise UnsupportedError(f"{region.place}: not the file that the manifest lists; {AGAIN}")
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            raise UnsupportedError(f"{region.place}: not UTF-8 text") from None
+
+    def check_parts(self) -> None:
+        """Read every part. Raises UnsupportedError for one that is missing or not the manifest's."""
+        for name, graph in self.manifest.graphs.items():
+            if graph.onnx is not None:
+                self.graph_bytes(name)
+            if graph.native is not None:
+                self.weights(name)
+        self.card()
+
+    def packed(self) -> bytes:
+        """The bundle in one file, the same bytes for the same bundle. Raises as `check_parts` does."""
+        self.check_parts()
+        files = {}
+        for name in self.manifest.files:
+            region = self.files.open(name)
+            files[name] = np.frombuffer(region.all(MAX_WEIGHTS_BYTES), np.uint8)
+        return safetensors_file.write(files, {PACKED_MANIFEST: self._text.decode()})
 
     def variant_of(self, symbol: str) -> tuple[str, Variant] | None:
         """The variant with this symbol id (hex)."""
         return self.manifest.variant_of(symbol)
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest alone, for listing and for finding a bundle by id."""
-    data = _read(folder / MANIFEST, manifests.MAX_MANIFEST_BYTES)
+def packed_manifest(packed: TensorFile) -> bytes:
+    """The manifest of a packed bundle. Raises UnsupportedError where there is none."""
+    text = packed.metadata.get(PACKED_MANIFEST)
+    if text is None:
+        raise UnsupportedError(f"{packed.region.place}: a safetensors file, but not a packed codec bundle")
+    return text.encode()
+
+
+def read_manifest(place: Path) -> Manifest:
+    """The manifest alone, of a folder or a packed file, for listing and for finding a bundle by id."""
+    if place.is_dir():
+        return decoded(Region.of_file(place / MANIFEST).all(manifests.MAX_MANIFEST_BYTES), str(place))
+    return decoded(packed_manifest(TensorFile.open(Region.of_file(place))), str(place))
+
+
+def decoded(text: bytes, place: str) -> Manifest:
+    """Manifest bytes → manifest. place: for messages. Raises UnsupportedError."""
     try:
-        return manifests.decode(data)
+        return manifests.decode(text)
     except UnsupportedError as error:
-        raise UnsupportedError(f"{folder}: {error}") from None
+        raise UnsupportedError(f"{place}: {error}") from None
 
 
-def _read(path: Path, most_bytes: int) -> bytes:
-    try:
-        with open(path, "rb", opener=_open_regular) as file:
-            data = file.read(most_bytes + 1)
-    except OSError as error:
-        raise UnsupportedError(f"{path}: {error.strerror or error}; is this a codec bundle?") from None
-    if len(data) > most_bytes:
-        raise UnsupportedError(f"{path}: larger than {most_bytes} bytes")
-    return data
-
-
-def _open_regular(path: str, flags: int) -> int:
-    """Opens files alone: a pipe in the place of one would be waited for without end."""
-    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError("not a regular file")
-    return handle
-
-
-def _read_checked(path: Path, sha256: str, most_bytes: int) -> bytes:
-    data = _read(path, most_bytes)
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise UnsupportedError(f"{path}: not the file that the manifest lists; export or install the bundle again")
-    return data
-
-
-def _read_tables(folder: Path, manifest: Manifest) -> dict[str, TableGroup]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    path = folder / manifest.tables.file
-    data = _read_checked(path, manifest.tables.sha256, MAX_TABLES_BYTES)
-    try:
-        arrays = load(data)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise UnsupportedError(f"{path}: {one_line(error)}") from None
-    names = sorted({key.rpartition(".")[0] for key in arrays})
-    return {name: TableGroup(name, arrays) for name in names}
-
-
-@dataclass(frozen=True)
-class Found:
-    """A folder where bundles are looked for. problem: one line on why it is left out; its manifest is None then."""
-
-    folder: Path
-    manifest: Manifest | None = None
-    problem: str | None = None
-
-
-def installed() -> Iterator[Found]:
-    """Every bundle that can be found by name or id: the shipped ones first, so that none can take their place, then
-    those of NICRT_BUNDLE_PATH. Of each only the manifest has been read. What cannot be used is said and disturbs
-    nothing.
-    """
-    places = [Path(p) for p in os.environ.get(PATH_VARIABLE, "").split(os.pathsep) if p]
-    for place in [SHIPPED, *places]:
-        try:
-            folders = [place] if _has_manifest(place) else sorted(filter(_has_manifest, place.iterdir()))
-        except OSError as error:
-            yield Found(place, problem=f"{place}: {error.strerror or error}")
-            continue
-        for folder in folders:
-            try:
-                yield Found(folder, read_manifest(folder))
-            except UnsupportedError as error:
-                yield Found(folder, problem=str(error))
-
-
-def _has_manifest(folder: Path) -> bool:
-    """Whether there is a manifest, or something that hides whether there is: reading it says what."""
-    try:
-        (folder / MANIFEST).stat()
-    except ValueError:  # a name with a zero in it
-        return False
-    except OSError as error:
-        return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
-    return True
-
-
-def open_bundle(name_or_path: str | os.PathLike[str]) -> Bundle:
-    """The bundle of that path or name. A bare name never means a folder of the current directory: `./shallow` does.
-    Raises UnsupportedError where there is none, or none that can be used.
-    """
-    path = Path(name_or_path)
-    if is_path(name_or_path):
-        return Bundle.open(path)
-    bundle = _first_usable(lambda manifest: manifest.name == str(name_or_path))
-    if bundle is not None:
-        return bundle
-    places = list(installed())
-    names = {found.manifest.name for found in places if found.manifest}
-    problems = sum(found.problem is not None for found in places)
-    left_out = f"; {problems} places are left out, `nicrt bundles` says why" * bool(problems)
-    if _has_manifest(path):
-        raise UnsupportedError(f"there is no codec bundle of that name; for the folder here write ./{path}")
-    raise UnsupportedError(
-        f"there is no codec bundle {str(name_or_path)!r}; there are: {', '.join(sorted(names)) or 'none'} "
-        f"({PATH_VARIABLE} adds places{left_out})"
-    )
-
-
-def is_path(name_or_path: str | os.PathLike[str]) -> bool:
-    """Whether it says where a bundle is, rather than its name."""
-    if not isinstance(name_or_path, str):
-        return True
-    return name_or_path in (".", "..") or os.sep in name_or_path or bool(os.altsep and os.altsep in name_or_path)
-
-
-def open_by_symbol_id(symbol: str) -> Bundle | None:
-    """The bundle with a variant of this symbol id (hex), None where there is none. Raises as `open_bundle` does."""
-    return _first_usable(lambda manifest: manifest.variant_of(symbol) is not None)
-
-
-def _first_usable(fits: Callable[[Manifest], bool]) -> Bundle | None:
-    """The first installed bundle whose manifest fits and that can be used. A broken one must not hide a whole one
-    behind it: where there are several, their graphs are read too."""
-    folders = []
-    for found in installed():
-        if found.manifest is not None and fits(found.manifest):
-            folders.append(found.folder)
-            if found.folder.parent == SHIPPED:  # which need no second choice
-                break
-    if len(folders) == 1:
-        return Bundle.open(folders[0])
-    errors = []
-    for folder in folders:
-        try:
-            bundle = Bundle.open(folder)
-            bundle.check_graphs()
-        except UnsupportedError as error:
-            errors.append(error)
-        else:
-            return bundle
-    if errors:
-        raise errors[0]
-    return None
+def _read_tables(files: Files, manifest: Manifest) -> dict[str, TableGroup]:
+    region = files.open(manifest.tables.file)
+    if region.size > MAX_TABLES_BYTES:
+        raise UnsupportedError(f"{region.place}: larger than {MAX_TABLES_BYTES} bytes")
+    file = TensorFile.open(region)
+    arrays = {name: file.read(name) for name in file.tensors}
+    groups = {}
+    for name, leaf in manifest.tables.groups.items():
+        groups[name] = TableGroup(name, arrays)
+        if groups[name].leaf() != leaf:
+            raise UnsupportedError(f"{region.place}: tables {name!r} are not those that the manifest lists; {AGAIN}")
+    return groups

@@ -19,11 +19,12 @@ from nicrt import _core
 
 from .analysis_choice import encode_looking
 from .backends import AUTO, GraphSet
-from .bundle import Bundle, open_bundle, open_by_symbol_id
+from .bundle import Bundle
 from .choose import DEFAULT_QUALITY, Values, Wish
 from .encoding import Encoding, Made
 from .errors import ImageError, LimitError, UnsupportedError, WrongBundleError
 from .fileinfo import Buffer, FileInfo, info, parse, stages_to_run
+from .installed import open_bundle, open_by_symbol_id
 from .interpreter import Interpreter, Trace, Watch
 from .iterative import Edit, Goal, check_request, edited_symbols, normalised_weights
 from .limits import DEFAULT_LIMITS, MAX_WORKERS, Limits, cpu_count
@@ -63,7 +64,7 @@ class Codec:
         self._bundle = bundle
         self._limits = limits
         self._threads = threads
-        self._graphs = GraphSet.open(bundle, backend, threads)
+        self._graphs = GraphSet.open(bundle, backend, threads, limits)
         self._lock = threading.Lock()
         self._interpreters: dict[str, Interpreter] = {}
 
@@ -364,18 +365,20 @@ def _rect(region: tuple[int, int, int, int], size: tuple[int, int]) -> Rect:
 
 
 def load(
-    name_or_path: str | os.PathLike[str],
+    bundle: str | os.PathLike[str] | Buffer,
     *,
     threads: int | None = None,
     backend: str = AUTO,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Codec:
-    """Open a codec bundle by name ("shallow"; NICRT_BUNDLE_PATH adds places) or by the path of its folder.
+    """Open a codec bundle by name ("shallow"; NICRT_BUNDLE_PATH adds places), by the path of its folder or packed file,
+    or from the bytes of a packed one.
 
     threads: for graphs and entropy coder, None for all processors. backend: "auto" or one of `nicrt.backend_names()`.
     Raises UnsupportedError when there is no such bundle, it is not valid, or the backend is not installed.
     """
-    return _codec(open_bundle(name_or_path), threads, backend, limits)
+    opened = open_bundle(bundle) if isinstance(bundle, str | os.PathLike) else Bundle.of_bytes(bundle)
+    return _codec(opened, threads, backend, limits)
 
 
 def _codec(bundle: Bundle, threads: int | None, backend: str, limits: Limits) -> Codec:

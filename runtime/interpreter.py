@@ -223,6 +223,8 @@ class Interpreter:
         else:
             outputs = self._run_windows(name, run, item, job, rect)
         job.tensors.update(zip(run.outputs.values(), outputs, strict=True))
+        if sum(tensor.array.nbytes for tensor in job.tensors.values()) > self._graphs.allowance.memory_bytes:
+            raise self._graphs.allowance.too_large("what the graphs of the bundle leave to each other")
 
     def _run_windows(self, name: str, run: Run, item: Round, job: Job, rect: Rect) -> list[Placed]:
         """Run a graph on `rect`, window by window where that is large."""

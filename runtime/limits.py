@@ -11,13 +11,15 @@ MAX_INPUT_BYTES = 2 << 30  # of one file or stream: devices and pipes may never 
 
 @dataclass(frozen=True)
 class Limits:
-    """pixels: of a picture, in or out. memory_bytes: estimate of the tensors that a picture needs at once.
-    header_bytes: of a .nic header. stages: rounds in a file (layers)."""
+    """pixels: of a picture, in or out. memory_bytes: estimate of the tensors that a picture needs at once; those of
+    each graph are held to it as it runs. header_bytes: of a .nic header. stages: rounds in a file (layers). load_s:
+    seconds in which all graphs of a bundle are loaded and proven."""
 
     pixels: int = 1 << 26
     memory_bytes: int = 8 << 30
     header_bytes: int = 1 << 20
     stages: int = 64
+    load_s: float = 120.0
 
 
 DEFAULT_LIMITS = Limits()

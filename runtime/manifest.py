@@ -1,11 +1,12 @@
 """The manifest of a codec bundle: types that are its schema, and the checks that types cannot say.
 
-A bundle is a directory: `manifest.json` (this), the ONNX graphs and the entropy tables it names. The JSON Schema
-beside this file (`manifest.schema.json`) is generated from these types; a test keeps the two equal.
+What the fields mean is in docs/BUNDLE.md. The JSON Schema beside this file (`manifest.schema.json`) is generated from
+these types; a test keeps the two equal.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, Literal
 
@@ -13,18 +14,19 @@ import msgspec
 from msgspec import Meta, Struct
 
 from .errors import UnsupportedError, one_line
+from .native_form import Digest, Int32, Name, NativeForm, Strict, plain
 
-BUNDLE_FORMAT = 1
+BUNDLE_FORMAT = 2
+FEATURES: frozenset[str] = frozenset()
+"""Names that `requires` may have: what a reader of BUNDLE_FORMAT need not know. None so far."""
 MAX_MANIFEST_BYTES = 1 << 20
+MAX_GRAPHS = 256
 MAX_DEPTH = 32  # of provenance, the only part without a schema
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
-Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 FilePath = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)?$")]
-Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Positive = Annotated[int, Meta(ge=1, le=1 << 24)]
 PerPixel = Annotated[float, Meta(ge=0, le=1e9)]  # more would overflow what is reckoned from it
-DType = Literal["float32", "float16", "int32", "int64", "uint8"]
+DType = Literal["float32", "float16", "int32", "int64", "uint8", "uint16"]
 
 # A dimension is a number, or a symbol with a factor: "64h" is 64 * h. Ports that share a symbol are related by it.
 DIMENSION = re.compile(r"^([1-9][0-9]{0,6})?([a-z]+)$")
@@ -34,11 +36,7 @@ the whole batch."""
 Dimension = Positive | Annotated[str, Meta(pattern=DIMENSION.pattern)]
 
 
-class _Strict(Struct, forbid_unknown_fields=True, omit_defaults=True):
-    pass
-
-
-class Port(_Strict):
+class Port(Strict):
     """One input or output of a graph. `range` (inclusive) is required for the integer inputs of exact graphs: the bound
     under which the graph is exact."""
 
@@ -47,7 +45,7 @@ class Port(_Strict):
     range: tuple[Int32, Int32] | None = None
 
 
-class Proof(_Strict):
+class Proof(Strict):
     """A test vector of an exact graph: inputs from `nicrt.runtime.proofs`, SHA-256 of the integer outputs in port
     order.
     """
@@ -57,25 +55,30 @@ class Proof(_Strict):
     sha256: Digest
 
 
-class Graph(_Strict):
-    """An ONNX file. `digest` is over its parameters in a fixed order, never over the file's bytes: two exports of one
-    model differ in metadata, and a lowering of an exact graph to other operators must keep the id.
-    `halo`: pixels around a window of the picture on which
-    its outputs there depend, None where that is not known. `workspace_bytes_per_pixel`: what the graph needs besides
-    its ports, an upper bound from the sizes of its tensors."""
+class File(Strict):
+    """A file of the bundle and the SHA-256 of its bytes."""
 
     file: FilePath
     sha256: Digest
-    digest: Digest
+
+
+class Graph(Strict):
+    """A graph in one or two forms that compute the same: an ONNX file, and the native one. `halo`: pixels around a
+    window of the picture on which its outputs there depend, None where that is not known.
+    `workspace_bytes_per_pixel`: what the ONNX form needs besides its ports, an upper bound from the sizes of its
+    tensors."""
+
     inputs: dict[Name, Port]
     outputs: dict[Name, Port]
     exact: bool = False
     encoder: bool = False
     in_loop: bool = False
     halo: Annotated[int, Meta(ge=0, le=1 << 16)] | None = None
-    proofs: list[Proof] = []
+    proofs: Annotated[list[Proof], Meta(max_length=32)] = []
     macs_per_pixel: PerPixel | None = None
     workspace_bytes_per_pixel: PerPixel | None = None
+    onnx: File | None = None
+    native: NativeForm | None = None
 
     @property
     def decides_symbols(self) -> bool:
@@ -91,15 +94,22 @@ class Graph(_Strict):
         return [symbol for symbol in dict.fromkeys(made) if symbol not in known]
 
 
-class Tables(_Strict):
+class Tables(Strict):
     """The entropy tables (safetensors): per group G the arrays `G.low` int16 [T], `G.shift` uint8 [T], `G.size` int32
-    [T], `G.frequency` uint16 [sum of sizes], and for `by: channel` also `G.channel` int32 [sets, channels]."""
+    [T], `G.frequency` uint16 [sum of sizes], and for `by: channel` also `G.channel` int32 [sets, channels]. `groups`:
+    group → its leaf hash (`TableGroup.leaf`)."""
 
     file: FilePath
-    sha256: Digest
+    groups: dict[Name, Digest]
 
 
-class Parameter(_Strict):
+class Weights(Strict):
+    """The tensors of native forms (safetensors). What of them is used, and its hash, is with each graph."""
+
+    file: FilePath
+
+
+class Parameter(Strict):
     """A number, or a list of them, that a file sets. `length` makes it a list of that many. `scales` makes it a list of
     picture sizes (height, width, height, ...), any number of them or `length`; by default the picture's own, times each
     of these.
@@ -117,7 +127,7 @@ class Parameter(_Strict):
         return self.scales is not None
 
 
-class Entropy(_Strict, tag="entropy", tag_field="op"):
+class Entropy(Strict, tag="entropy", tag_field="op"):
     """Code the integer tensor `out` of `channels` x ceil(height / stride) x ceil(width / stride) with the tables of a
     group: the channel's own (`by` "channel"), or the one that the index tensor `by` names at each place. `set`: the
     parameter that picks the table set for all channels, or a list of `channels` numbers that picks it for each.
@@ -131,7 +141,7 @@ class Entropy(_Strict, tag="entropy", tag_field="op"):
     set: Name | None = None
 
 
-class Run(_Strict, tag="graph", tag_field="op", rename={"inputs": "in", "outputs": "out"}):
+class Run(Strict, tag="graph", tag_field="op", rename={"inputs": "in", "outputs": "out"}):
     """Run a graph. `inputs`: port -> source; `outputs`: port -> tensor. A source is
 
     - a tensor's name;
@@ -153,7 +163,7 @@ class Run(_Strict, tag="graph", tag_field="op", rename={"inputs": "in", "outputs
     bands: Annotated[int, Meta(ge=1, le=1 << 16)] | None = None
 
 
-class Stage(_Strict):
+class Stage(Strict):
     """Steps that end in something to show: a tensor, or what graphs make of the scope, in order, without leaving
     anything in it. `align`: the stage's picture is padded to multiples of it. `tile`: default tile edge in pixels, 0
     for none. `each`: one round per item of that list of sizes, the picture size of the round being the item's.
@@ -178,7 +188,7 @@ class Stage(_Strict):
         return self.show if isinstance(self.show, str) else next(iter(self.show_runs[-1].outputs.values()))
 
 
-class Program(_Strict):
+class Program(Strict):
     """One without any `enc` step only decodes."""
 
     parameters: list[Parameter]
@@ -189,13 +199,13 @@ class Program(_Strict):
         return any(isinstance(step, Run) and step.enc for stage in self.stages for step in stage.steps)
 
 
-class Variant(_Strict):
+class Variant(Strict):
     symbol_id: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
     picture_id: Annotated[str, Meta(pattern="^[0-9a-f]{8}$")]
     program: Program
 
 
-class QualityPoint(_Strict):
+class QualityPoint(Strict):
     """Where `quality` (0..100) leads. Between two points of one variant the parameters are interpolated linearly and
     rounded; between points of two variants the nearer one counts. A variant that is asked for has its own points alone;
     one without points has those of the last point's variant. Beyond the first and last point parameters go on as
@@ -207,21 +217,43 @@ class QualityPoint(_Strict):
     parameters: dict[Name, Int32 | list[Int32]] = {}
 
 
-class Manifest(_Strict):
+class Manifest(Strict):
     bundle_format: int
     name: Name
     summary: str
     license: str
     color: Literal["sRGB"]
-    graphs: dict[Name, Graph]
+    graphs: Annotated[dict[Name, Graph], Meta(max_length=MAX_GRAPHS)]
     tables: Tables
-    variants: dict[Name, Variant]
+    variants: Annotated[dict[Name, Variant], Meta(min_length=1, max_length=64)]
     quality: list[QualityPoint]
+    weights: Weights | None = None
+    card: File | None = None
+    requires: list[Name] = []
     provenance: dict[str, Any] = {}
+
+    @property
+    def files(self) -> list[str]:
+        """Every file of the bundle besides the manifest, sorted."""
+        forms = [graph.onnx for graph in self.graphs.values()]
+        named = [self.tables, self.weights, self.card, *forms]
+        return sorted({entry.file for entry in named if entry is not None})
+
+    @property
+    def onnx_hashes(self) -> set[str]:
+        """SHA-256 of every ONNX file."""
+        return {graph.onnx.sha256 for graph in self.graphs.values() if graph.onnx is not None}
 
     def variant_of(self, symbol: str) -> tuple[str, Variant] | None:
         """The variant with this symbol id (hex)."""
         return next(((n, v) for n, v in self.variants.items() if v.symbol_id == symbol), None)
+
+
+class _Version(Struct):
+    """What a manifest of any format says about who can read it."""
+
+    bundle_format: int
+    requires: list[Name] = []
 
 
 def decode(data: bytes) -> Manifest:
@@ -231,18 +263,33 @@ def decode(data: bytes) -> Manifest:
     if len(data) > MAX_MANIFEST_BYTES:
         raise UnsupportedError(f"the manifest has {len(data)} bytes, more than {MAX_MANIFEST_BYTES}")
     try:
+        json.loads(data, object_pairs_hook=_unique)
+        _check_version(msgspec.json.decode(data, type=_Version))
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+    except (ValueError, msgspec.ValidationError) as error:  # msgspec's DecodeError is a ValueError
         raise UnsupportedError(f"the bundle's manifest is not valid: {one_line(error)}") from None
     except RecursionError:
         raise UnsupportedError("the bundle's manifest is not valid: it is nested too deeply") from None
     if _is_deep(manifest.provenance):
         raise UnsupportedError(f"the bundle's provenance is nested deeper than {MAX_DEPTH} levels")
-    if manifest.bundle_format != BUNDLE_FORMAT:
-        raise UnsupportedError(
-            f"the bundle has format {manifest.bundle_format}; this nicrt reads format {BUNDLE_FORMAT}"
-        )
     return manifest
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    """Of two fields with one name, one reader would believe the first and another the second."""
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        raise ValueError(f"field {next(name for name in names if names.count(name) > 1)!r} is there twice")
+
+
+def _check_version(version: _Version) -> None:
+    if version.bundle_format != BUNDLE_FORMAT:
+        raise UnsupportedError(
+            f"the bundle has format {version.bundle_format}; this nicrt reads format {BUNDLE_FORMAT}: export it again"
+        )
+    unknown = set(version.requires) - FEATURES
+    if unknown:
+        raise UnsupportedError(f"the bundle requires {min(unknown)!r}: install a nicrt that has it")
 
 
 def _is_deep(value: object) -> bool:
@@ -258,7 +305,7 @@ def _is_deep(value: object) -> bool:
 
 def encode(manifest: Manifest) -> bytes:
     """Manifest → JSON bytes, indented, the same for the same manifest."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(plain(manifest)), indent=2) + b"\n"
 
 
 def schema() -> bytes:

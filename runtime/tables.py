@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from .errors import UnsupportedError
 MAX_TABLES_BYTES = 64 << 20
 MAX_TABLES_PER_STREAM = 256
 TABLE_TOTAL, ESCAPE_BITS = 4096, 16  # sum of a table's frequencies; size of an escaped quotient
+MIN_QUOTIENT, MAX_SHIFT = -127, 12
 MAX_CODEBOOKS = 64  # kept for reuse: a file may ask for any mixture of sets
 
 
@@ -40,6 +42,7 @@ class TableGroup:
         ):
             raise UnsupportedError(f"table group {name!r}: a channel names a table that is not there")
         self._start = np.concatenate([[0], np.cumsum(self._size)])
+        self._check_ranges()
         self._lock = threading.Lock()
         self._codebooks: dict[tuple[int, ...] | None, tuple[_core.Codebook, npt.NDArray[np.uint8] | None]] = {}
 
@@ -51,6 +54,19 @@ class TableGroup:
             raise UnsupportedError(f"table group {self._name!r}: array {key!r} is missing or of another type")
         return np.ascontiguousarray(array)
 
+    def _check_ranges(self) -> None:
+        """FORMAT.md, section 4, of all tables: also of those that no stream has asked for yet."""
+        low, most = self._low.astype(int), 128 - (self._size.astype(int) - 1)
+        if (
+            self._frequency.min() < 1
+            or (np.add.reduceat(self._frequency.astype(int), self._start[:-1]) != TABLE_TOTAL).any()
+        ):
+            raise UnsupportedError(
+                f"table group {self._name!r}: frequencies that are 0, or do not sum to {TABLE_TOTAL}"
+            )
+        if (low < MIN_QUOTIENT).any() or (low > most).any() or self._shift.max() > MAX_SHIFT:
+            raise UnsupportedError(f"table group {self._name!r}: quotients or raw bits beyond what a table may have")
+
     @property
     def count(self) -> int:
         return len(self._size)
@@ -60,14 +76,15 @@ class TableGroup:
         """(sets, channels) of the channel map, None for a group that is only used by index."""
         return None if self._channel is None else (self._channel.shape[0], self._channel.shape[1])
 
-    def digest(self) -> str:
-        """Hex SHA-256 of what the group's streams see, whatever order or surplus the file has."""
+    def leaf(self) -> str:
+        """Hex SHA-256 of what the group's streams see, whatever order or surplus the file has (docs/BUNDLE.md)."""
         used = np.arange(self.count) if self._channel is None else self._channel.ravel()
-        digest = hashlib.sha256(repr(None if self._channel is None else self._channel.shape).encode())
+        shape = (self.count,) if self._channel is None else self._channel.shape
+        digest = hashlib.sha256(f"nicrt tables 2\n{'x'.join(map(str, shape))}\n".encode())
         for table in used.tolist():
-            frequencies = self._frequency[self._start[table] : self._start[table + 1]].astype("<u2")
-            digest.update(f"{self._low[table]},{self._shift[table]},{len(frequencies)};".encode())
-            digest.update(frequencies.tobytes())
+            frequencies = self._frequency[self._start[table] : self._start[table + 1]]
+            digest.update(struct.pack("<hHH", self._low[table], self._shift[table], len(frequencies)))
+            digest.update(frequencies.astype("<u2").tobytes())
         return digest.hexdigest()
 
     def code_lengths(self, reach: int) -> npt.NDArray[np.float32]:

@@ -44,7 +44,7 @@ def write_file(path: str | os.PathLike[str], data: bytes, *, replace: bool = Tru
         raise FileExistsError("it exists")
     elif not (old.st_mode & 0o222 and os.access(target, os.W_OK)):
         raise PermissionError("it is read-only")
-    with _scratch_file(target.parent, 0o666 if old is None else 0o600) as (handle, scratch):
+    with scratch_file(target.parent, 0o666 if old is None else 0o600) as (handle, scratch):
         try:
             write_all(handle, data)
             if old is not None:
@@ -143,8 +143,8 @@ def _name_in(folder: Path) -> Path:
 
 
 @contextmanager
-def _scratch_file(folder: Path, mode: int) -> Iterator[tuple[int, Path]]:
-    """An open new file; it is gone at the end unless it was renamed."""
+def scratch_file(folder: Path, mode: int) -> Iterator[tuple[int, Path]]:
+    """A new file, open for writing (the caller closes it); it is gone at the end unless it was renamed."""
     scratch = _name_in(folder)
     with _lock:
         handle = os.open(scratch, _CREATE, mode)

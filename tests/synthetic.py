@@ -16,7 +16,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from nicrt.runtime import manifest as m
-from nicrt.runtime.ids import picture_id, symbol_id
+from nicrt.runtime import safetensors_file
+from nicrt.runtime.ids import with_ids
 from nicrt.runtime.proofs import outputs_sha256, proof_inputs
 from nicrt.runtime.tables import TableGroup
 
@@ -49,7 +50,7 @@ def onnx_bytes(
     nodes: list[onnx.NodeProto], inputs: dict[str, m.Port], outputs: dict[str, m.Port], constants: dict[str, np.ndarray]
 ) -> bytes:
     def ports(of: dict[str, m.Port]) -> list[onnx.ValueInfoProto]:
-        return [helper.make_tensor_value_info(n, TYPES[p.dtype], [str(d) for d in p.dims]) for n, p in of.items()]
+        return [helper.make_tensor_value_info(n, TYPES[p.dtype], list(p.dims)) for n, p in of.items()]
 
     initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "g", ports(inputs), ports(outputs), initializers)
@@ -230,22 +231,17 @@ def write_bundle(
     best: dict[str, int | list[int]],
 ) -> Path:
     """Write a bundle whose only variant is `program`; exact graphs get proofs from ONNX Runtime itself."""
-    from safetensors.numpy import save
-
     (folder / "graphs").mkdir(parents=True)
     graphs = {}
     for key, (nodes, inputs, outputs, constants) in parts.items():
         data = onnx_bytes(nodes, inputs, outputs, constants)
         (folder / "graphs" / f"{key}.onnx").write_bytes(data)
-        sha256 = hashlib.sha256(data).hexdigest()
         graphs[key] = m.Graph(
-            file=f"graphs/{key}.onnx",
-            sha256=sha256,
-            digest=sha256,
             inputs=inputs,
             outputs=outputs,
             exact=key == "index",
             encoder="y" in outputs,
+            onnx=m.File(f"graphs/{key}.onnx", hashlib.sha256(data).hexdigest()),
         )
     if "index" in graphs:
         graphs["index"] = _with_proof(graphs["index"], folder)
@@ -253,7 +249,7 @@ def write_bundle(
         **table_arrays("base", [0.5, 2.0, 12.0], [[0, 1, 2], [2, 1, 1]]),
         **table_arrays("layer", [0.6, 3.0, 8.0, 30.0], None),
     }
-    data = save(arrays)
+    data = safetensors_file.write(arrays)
     (folder / "tables.safetensors").write_bytes(data)
     groups = {group: TableGroup(group, arrays) for group in {key.rpartition(".")[0] for key in arrays}}
     manifest = m.Manifest(
@@ -263,27 +259,21 @@ def write_bundle(
         license="Apache-2.0",
         color="sRGB",
         graphs=graphs,
-        tables=m.Tables(file="tables.safetensors", sha256=hashlib.sha256(data).hexdigest()),
-        variants={
-            "only": m.Variant(
-                symbol_id=symbol_id(program, graphs, groups),
-                picture_id=picture_id(program, graphs),
-                program=program,
-            )
-        },
+        tables=m.Tables(file="tables.safetensors", groups={key: group.leaf() for key, group in groups.items()}),
+        variants={"only": m.Variant(symbol_id="0" * 16, picture_id="0" * 8, program=program)},
         quality=[
             m.QualityPoint(quality=0.0, variant="only", parameters=worst),
             m.QualityPoint(quality=100.0, variant="only", parameters=best),
         ],
     )
-    (folder / "manifest.json").write_bytes(m.encode(manifest))
+    (folder / "manifest.json").write_bytes(m.encode(with_ids(manifest)))
     return folder
 
 
 def _with_proof(graph: m.Graph, folder: Path) -> m.Graph:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(folder / graph.file)
+    session = onnxruntime.InferenceSession(folder / graph.onnx.file)
     proofs = []
     for seed, sizes in ((1, {"h": 1, "w": 1}), (2, {"h": 3, "w": 5})):
         proof = m.Proof(seed=seed, sizes=sizes, sha256="0" * 64)

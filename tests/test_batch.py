@@ -10,10 +10,11 @@ import pytest
 from nicrt.runtime.backends import Backend
 from nicrt.runtime.backends.native import NativeCpu
 from nicrt.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
-from nicrt.runtime.backends.proving import CACHE_VARIABLE, prove
+from nicrt.runtime.backends.proving import prove
 from nicrt.runtime.bundle import Bundle
 from nicrt.runtime.errors import UnsupportedError
-from nicrt.runtime.manifest import BATCH, DIMENSION, Graph, Port
+from nicrt.runtime.manifest import BATCH, DIMENSION, File, Graph, Port
+from nicrt.runtime.private_folder import CACHE_VARIABLE
 from nicrt.runtime.proofs import shape_of
 from nicrt.runtime.validate import check_graph
 from nicrt.runtime.windows import spatial_axes
@@ -47,7 +48,7 @@ def _inputs(graph: Graph, pictures: int) -> dict[str, np.ndarray]:
 def _one_by_one(backend: Backend, bundle: str, name: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The outputs for PICTURES at a time, and for each alone, joined."""
     graph = BUNDLES[bundle].manifest.graphs[name]
-    executable = backend.load(graph, BUNDLES[bundle].graph_bytes(name))
+    executable = backend.load(BUNDLES[bundle].graph(name))
     inputs, outputs = _inputs(graph, PICTURES), list(graph.outputs)
     together = executable.run(inputs, outputs)
     alone = []
@@ -90,7 +91,8 @@ def test_exact_graphs_have_a_proof_of_a_batch(
     graph = BUNDLES[bundle].manifest.graphs[name]
     assert {proof.sizes[BATCH] for proof in graph.proofs} >= {1, 3}
     backend = OnnxRuntimeCpu(1)
-    prove(graph, backend.load(graph, BUNDLES[bundle].graph_bytes(name)), "a test of batches")
+    stored = BUNDLES[bundle].graph(name)
+    prove(stored, backend.load(stored), "a test of batches")
 
 
 def test_the_batch_is_no_axis_of_the_picture() -> None:
@@ -99,6 +101,6 @@ def test_the_batch_is_no_axis_of_the_picture() -> None:
 
 @pytest.mark.parametrize("dims", [[1, BATCH, "h", "w"], [f"2{BATCH}", 3, "h", "w"], [BATCH, BATCH, "h", "w"]])
 def test_a_batch_stands_in_front(dims: list[int | str]) -> None:
-    graph = Graph("f", "", "", {"x": Port("float32", dims)}, {"y": Port("float32", dims)})
+    graph = Graph({"x": Port("float32", dims)}, {"y": Port("float32", dims)}, onnx=File("f", "0" * 64))
     with pytest.raises(UnsupportedError, match="batch"):
         check_graph("g", graph)

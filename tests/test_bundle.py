@@ -17,8 +17,9 @@ import nicrt
 import synthetic
 from conftest import ROOT
 from nicrt.runtime import manifest as m
-from nicrt.runtime.bundle import SHIPPED, Bundle
-from nicrt.runtime.onnx_graph import read_model
+from nicrt.runtime.bundle import Bundle
+from nicrt.runtime.installed import SHIPPED
+from nicrt.runtime.onnx_model import read_model
 
 SCHEMA = ROOT / "runtime" / "manifest.schema.json"
 
@@ -41,15 +42,16 @@ def test_schema_is_that_of_the_types() -> None:
 def test_shipped_bundles(folder: Path) -> None:
     jsonschema.validate(json.loads((folder / "manifest.json").read_text()), json.loads(SCHEMA.read_text()))
     bundle = Bundle.open(folder)
-    for name in bundle.manifest.graphs:
-        bundle.graph_bytes(name)
-    listed = {"manifest.json", bundle.manifest.tables.file, *(g.file for g in bundle.manifest.graphs.values())}
-    assert listed == {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    bundle.check_parts()
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert there == {"manifest.json", *bundle.manifest.files}
     assert bundle.manifest.license and bundle.manifest.provenance
 
 
 def test_shipped_bundles_are_small() -> None:
-    assert sum(p.stat().st_size for p in SHIPPED.rglob("*") if p.is_file()) < 80_000_000
+    assert (
+        sum(p.stat().st_size for p in SHIPPED.rglob("*") if p.is_file()) < 135_000_000
+    )  # weights are there twice, for each form of a graph
 
 
 def edited(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
@@ -84,13 +86,20 @@ def _encoder_sees_a_float(manifest: dict[str, Any]) -> None:
 
 EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "unknown field": (lambda d: d.update(surprise=1), "surprise"),
-    "later format": (lambda d: d.update(bundle_format=2), "format 2"),
-    "path outside": (lambda d: d["graphs"]["show"].update(file="../show.onnx"), "file"),
+    "later format": (lambda d: d.update(bundle_format=3, surprise=1), "format 3"),
+    "earlier format": (lambda d: d.update(bundle_format=1), "export it again"),
+    "feature that is not known": (lambda d: d.update(requires=["hologram"]), "hologram"),
+    "path outside": (lambda d: d["graphs"]["show"]["onnx"].update(file="../show.onnx"), "file"),
     "absolute path": (lambda d: d["tables"].update(file="/etc/passwd"), "file"),
-    "wrong table hash": (lambda d: d["tables"].update(sha256="0" * 64), "not the file"),
+    "wrong table hash": (lambda d: d["tables"]["groups"].update(base="0" * 64), "not those"),
+    "tables that are not there": (lambda d: d["tables"]["groups"].update(more="0" * 64), "missing"),
     "other symbol id": (lambda d: d["variants"]["only"].update(symbol_id="0" * 16), "symbol id"),
     "other picture id": (lambda d: d["variants"]["only"].update(picture_id="0" * 8), "picture id"),
-    "digest of an exact graph": (lambda d: d["graphs"]["index"].update(digest="0" * 64), "symbol id"),
+    "hash of an exact graph": (lambda d: d["graphs"]["index"]["onnx"].update(sha256="0" * 64), "symbol id"),
+    "hash of a float graph": (lambda d: d["graphs"]["show"]["onnx"].update(sha256="0" * 64), "picture id"),
+    "halo of a float graph": (lambda d: d["graphs"]["show"].update(halo=0), "picture id"),
+    "range of an exact graph": (lambda d: d["graphs"]["index"]["inputs"]["y"].update(range=[-9, 9]), "symbol id"),
+    "graph without a form": (lambda d: d["graphs"]["show"].pop("onnx"), "neither"),
     "index from a float graph": (lambda d: d["graphs"]["index"].update(exact=False), "not exact"),
     "exact without proofs": (lambda d: d["graphs"]["index"].pop("proofs"), "proof"),
     "exact without range": (lambda d: d["graphs"]["index"]["inputs"]["y"].pop("range"), "range"),
@@ -133,6 +142,13 @@ def test_edited_manifests_are_refused(bundle: Path, name: str) -> None:
     edit, said = EDITS[name]
     with pytest.raises(nicrt.UnsupportedError, match=said):
         Bundle.open(edited(bundle, edit))
+
+
+def test_a_field_twice_is_refused(bundle: Path) -> None:
+    text = (bundle / "manifest.json").read_text()
+    (bundle / "manifest.json").write_text(text.replace('"license"', '"name": "other", "license"', 1))
+    with pytest.raises(nicrt.UnsupportedError, match="'name' is there twice"):
+        Bundle.open(bundle)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff" * 10, b"{}" * 10, b" " * (2 << 20)])

@@ -22,8 +22,10 @@ import synthetic
 from conftest import GOLDEN
 from nicrt import _core
 from nicrt.runtime.backends import Backend, GraphSet
+from nicrt.runtime.backends.allowance import Allowance
 from nicrt.runtime.backends.base import Array
 from nicrt.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from nicrt.runtime.bundle import StoredGraph
 from nicrt.runtime.cli import main
 from nicrt.runtime.device.decoder import StreamTensors
 from nicrt.runtime.device.graphs import REPLAYABLE, GraphOptions, _BoundSession, operators, why_not_alone
@@ -31,7 +33,6 @@ from nicrt.runtime.device.layout import Step, symbol_limits
 from nicrt.runtime.device.plan import Plan
 from nicrt.runtime.errors import UnsupportedError
 from nicrt.runtime.interpreter import Interpreter
-from nicrt.runtime.manifest import Graph
 from nicrt.runtime.pictures import from_array
 from nicrt.runtime.plan import rounds
 from nicrt.runtime.schedule import schedule
@@ -365,13 +366,13 @@ def test_threads_with_a_decoder_each(codec: nicrt.Codec, harbour: np.ndarray) ->
 class _Refusing:
     """A device backend that some graph does not load on."""
 
-    def __init__(self, backend: Backend, graph: Graph) -> None:
+    def __init__(self, backend: Backend, graph: str) -> None:
         self._backend, self._graph, self.name = backend, graph, backend.name
 
-    def load(self, graph: Graph, data: bytes) -> object:
-        if graph == self._graph:
+    def load(self, stored: StoredGraph) -> object:
+        if stored.name == self._graph:
             raise UnsupportedError("not today")
-        return self._backend.load(graph, data)
+        return self._backend.load(stored)
 
     def identity(self) -> str:
         return self._backend.identity()
@@ -381,7 +382,7 @@ class _Refusing:
 def test_a_graph_that_falls_back_to_the_cpu_is_reported(codec: nicrt.Codec, small_file: bytes, graph: str) -> None:
     decoder = nicrt.DeviceDecoder(codec, DEVICE)
     device = decoder._graphs._backends[0]
-    refusing = _Refusing(device, codec.bundle.manifest.graphs[graph])
+    refusing = _Refusing(device, graph)
     decoder._graphs = GraphSet(codec.bundle, [refusing, OnnxRuntimeCpu(1)])  # type: ignore[list-item]
     for _ in range(2):
         assert largest_difference(decoder.decode(small_file).numpy(), codec.decode(small_file)) <= 1
@@ -394,9 +395,9 @@ def test_a_graph_that_falls_back_to_the_cpu_is_reported(codec: nicrt.Codec, smal
 class _Inexact(_Refusing):
     """A backend whose integers are wrong by one somewhere."""
 
-    def load(self, graph: Graph, data: bytes) -> object:
-        executable = self._backend.load(graph, data)
-        if graph != self._graph:
+    def load(self, stored: StoredGraph) -> object:
+        executable = self._backend.load(stored)
+        if stored.name != self._graph:
             return executable
 
         class Wrong:
@@ -411,7 +412,7 @@ class _Inexact(_Refusing):
 
 def test_an_exact_graph_that_is_not_exact_here_runs_on_the_cpu(codec: nicrt.Codec, small_file: bytes) -> None:
     decoder = nicrt.DeviceDecoder(codec, DEVICE)
-    wrong = _Inexact(decoder._graphs._backends[0], codec.bundle.manifest.graphs["hyper"])
+    wrong = _Inexact(decoder._graphs._backends[0], "hyper")
     decoder._graphs = GraphSet(codec.bundle, [wrong, OnnxRuntimeCpu(1)])  # type: ignore[list-item]
     assert largest_difference(decoder.decode(small_file).numpy(), codec.decode(small_file)) <= 1
     assert "not exact on this device" in decoder.fallbacks["hyper"][0]
@@ -462,7 +463,7 @@ def test_inputs_that_a_session_wants_on_the_host_are_bound_in_every_run(alone: b
     stream = SimpleNamespace(synchronize=lambda: calls.append("wait"))
     device = SimpleNamespace(kind="cuda", index=0)
     buffer = SimpleNamespace(dtype="int32", shape=(1,), pointer=64)
-    bound = _BoundSession(session, None, device, stream, alone=alone, capturable=False)  # type: ignore[arg-type]
+    bound = _BoundSession(session, None, device, stream, Allowance(), alone=alone, capturable=False)  # type: ignore[arg-type]
     run = bound.bind({"x": buffer}, {"y": buffer})  # type: ignore[dict-item]
     assert calls == ["bind x", "y"]
     run()

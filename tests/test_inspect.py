@@ -158,7 +158,7 @@ def test_an_encoder_refuses_to_make_such_a_file(harbour: np.ndarray) -> None:
 def test_info_without_the_bundle_says_so(
     tmp_path: Path, small_file: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("nicrt.runtime.bundle.SHIPPED", tmp_path)
+    monkeypatch.setattr("nicrt.runtime.installed.SHIPPED", tmp_path)
     (tmp_path / "a.nic").write_bytes(small_file)
     facts = json_of("info", tmp_path / "a.nic", capsys)
     assert facts["bundle"] is None and "header's figures" in str(facts["note"])

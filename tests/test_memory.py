@@ -3,6 +3,7 @@ whose address space is cut short."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -38,7 +39,9 @@ def outcome(call):
 
 def run_python(body: str, *arguments: str) -> str:
     command = [sys.executable, "-c", PRELUDE + textwrap.dedent(body), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    # else a thread that has ended leaves 64 MiB of address space that others may fill
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -84,13 +87,15 @@ def test_every_binding() -> None:
         book = _core.Codebook(np.zeros(1, np.int16), np.zeros(1, np.uint8), np.array([2], np.int32),
                               np.array([4095, 1], np.uint16))
         stream = _core.parse(nicrt.load("shallow", threads=1).encode(np.zeros((8, 8, 3), np.uint8))).stages[0][0]
-        layer = (np.zeros((1, 3, 64, 64), np.float32), np.zeros(3, np.float32), (64, 64), (0, 0), 1.0, None)
-        chain = _core.Chain([layer], "scalar")
-        latents = (np.zeros((1, 1, 512, 512), np.float32), np.ones(1, np.float32))
-        weights = np.zeros((1, 1, 64, 64), np.int8)
-        heads = [(np.zeros((1, 1, 1, 1), np.int8), (0, 0))]
-        network = _core.IntegerNetwork([(weights, (64, 64), (0, 0), (0, 127))], heads, (-128, 127), "scalar")
-        rescale = (np.zeros(1, np.int32), np.ones(1, np.float32), None)
+        weights = np.zeros((1, 3, 64, 64), np.float32)
+        chain = _core.Chain(
+            [_core.ChainLayer(weights=weights, bias=np.zeros(3, np.float32), stride=(64, 64))], "scalar")
+        latents = _core.ChainTerm(tensor=np.zeros((1, 1, 512, 512), np.float32), scale=np.ones(1, np.float32))
+        layer = _core.NetworkLayer(
+            weights=np.zeros((1, 1, 64, 64), np.int8), stride=(64, 64), pad=(0, 0), low=0, high=127)
+        head = _core.NetworkHead(weights=np.zeros((1, 1, 1, 1), np.int8), pad=(0, 0))
+        network = _core.IntegerNetwork([layer], [head], (-128, 127), "scalar")
+        rescale = _core.Rescale(bias=np.zeros(1, np.int32), multiplier=np.ones(1, np.float32))
         device = import_module("nicrt._device_host")
         queue = device.Stream(0)
         large = np.zeros(24 << 20, np.uint8)

@@ -1,129 +1,123 @@
-"""The native backend: what it computes against ONNX Runtime, and what it must leave to it."""
+"""Chains on the native backend: what they give against the definition, and what the kernels must leave to others."""
 
 from __future__ import annotations
 
-import random
+import re
+import subprocess
+import sys
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from native_graphs import Array, Arrays, expected, native_graph
 
 import nicrt
-from conftest import ROOT
 from nicrt import _core
+from nicrt.runtime.backends import GraphSet, native
 from nicrt.runtime.backends.base import OtherKindError
 from nicrt.runtime.backends.native import NativeCpu
 from nicrt.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from nicrt.runtime.bundle import BadPartError, StoredGraph
 from nicrt.runtime.errors import InternalError, UnsupportedError
 from nicrt.runtime.evaluate import psnr
-from nicrt.runtime.manifest import Graph, Port
-from nicrt.runtime.onnx_graph import read_graph
+from nicrt.runtime.native_form import (
+    Affine,
+    Constant,
+    Exponential,
+    Layer,
+    Normalisation,
+    Operation,
+    Picture,
+    Term,
+    TransposedChain,
+)
 from synthetic import port
 
-Array = np.ndarray[Any, Any]
-TYPES = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32, "uint8": TensorProto.UINT8}
+STEPS = (-8, 8)
 
 
 @dataclass
 class Case:
-    """A chain as an ONNX graph: x = (y * exp(step / 8) + mean) * gain, then transposed convolutions, then uint8."""
+    """A chain: x = y * exp(step / 8) * gain + mean * gain + offset, then transposed convolutions, then uint8."""
 
     rng: np.random.Generator
     channels: list[int]
     kernels: list[tuple[int, int]]
     strides: list[tuple[int, int]]
-    slopes: list[float | None]
+    slopes: list[float]
     half: bool = False
-    opset: int = 20
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: dict[str, Array] = field(default_factory=dict)
+    norms: list[bool] = field(default_factory=list)
+    arrays: Arrays = field(default_factory=dict)
+    layers: list[Layer] = field(default_factory=list)
+    picture: Picture | None = field(default_factory=lambda: Picture(low=3, high=250))
+    more: list[Operation] = field(default_factory=list)
+    onnx: bytes | None = None
 
     def __post_init__(self) -> None:
         inputs = self.channels[0]
-        self.constants = {
-            "eighth": np.float32(0.125).reshape(()),
-            "gain": self.rng.uniform(0.5, 1.5, (1, inputs, 1, 1)).astype(np.float32),
-            "low": np.float32(3).reshape(()),
-            "high": np.float32(250).reshape(()),
-        }
-        self._add("Cast", "y", "yf", to=TensorProto.FLOAT)
-        self._add("Cast", "step", "stepf", to=TensorProto.FLOAT)
-        self._add("Mul", "stepf eighth", "exponent")
-        self._add("Exp", "exponent", "size")
-        self._add("Mul", "yf size", "scaled")
-        self._add("Add", "scaled mean", "shifted")
-        self._add("Mul", "gain shifted", "x0")
+        self.arrays["gain"] = self.rng.uniform(0.5, 1.5, inputs).astype(np.float32)
+        self.arrays["offset"] = self.rng.normal(0, 0.5, inputs).astype(np.float32)
         for number in range(len(self.kernels)):
             self._layer(number)
-        self._add("Clip", f"x{len(self.kernels)} low high", "clipped")
-        self._add("Transpose", "clipped", "nhwc", perm=[0, 2, 3, 1])
-        self._add("Cast", "nhwc", "picture", to=TensorProto.UINT8)
-
-    def _add(self, operator: str, inputs: str, output: str, **attributes: Any) -> None:
-        self.nodes.append(helper.make_node(operator, inputs.split(), [output], **attributes))
 
     def _layer(self, number: int) -> None:
         before, after = self.channels[number : number + 2]
         kernel, stride = self.kernels[number], self.strides[number]
         last = number == len(self.kernels) - 1
-        spread = (30 if last else 1) / np.sqrt(before * max(1, np.prod(kernel) / np.prod(stride)))
-        weights = self.rng.normal(0, spread, (before, after, *kernel)).astype(np.float32)
-        self.constants[f"b{number}"] = self.rng.normal(120 if last else 0, 0.5, after).astype(np.float32)
-        if self.half:
-            self.constants[f"w{number}_half"] = weights.astype(np.float16)
-            self._add("Cast", f"w{number}_half", f"w{number}", to=TensorProto.FLOAT)
-        else:
-            self.constants[f"w{number}"] = weights
-        # what the output has more than stride * input is cut off in front and behind, what it lacks is added behind
-        over = [k - s for k, s in zip(kernel, stride, strict=True)]
-        front = [int(self.rng.integers(0, max(0, o) + 1)) for o in over]
-        extra = [max(0, -o) for o in over]
-        behind = [o + e - f for o, e, f in zip(over, extra, front, strict=True)]
-        raw = f"x{number + 1}" if self.slopes[number] is None else f"raw{number}"
-        self._add(
-            "ConvTranspose",
-            f"x{number} w{number} b{number}",
-            raw,
-            kernel_shape=kernel,
-            strides=stride,
-            pads=[*front, *behind],
-            output_padding=extra,
+        spread = ((12 if self.norms else 30) if last else 1) / np.sqrt(
+            before * max(1, np.prod(kernel) / np.prod(stride))
         )
-        if self.slopes[number] is not None:
-            self._add("LeakyRelu", raw, f"x{number + 1}", alpha=self.slopes[number])
+        weights = self.rng.normal(0, spread, (before, after, *kernel))
+        self.arrays[f"w{number}"] = weights.astype(np.float16 if self.half else np.float32)
+        self.arrays[f"b{number}"] = self.rng.normal(120 if last else 0, 0.5, after).astype(np.float32)
+        norm = None
+        if self.norms and self.norms[number]:
+            norm = Normalisation(beta=f"beta{number}", gamma=f"gamma{number}")
+            self.arrays[norm.beta] = self.rng.uniform(0.5, 1, before).astype(np.float32)
+            self.arrays[norm.gamma] = self.rng.uniform(0, 0.1 / before, (before, before)).astype(np.float32)
+        pad = tuple(int(self.rng.integers(0, k + 1)) for k in kernel)
+        bias = None if self.rng.random() < 0.2 and not last else f"b{number}"
+        if bias is None:
+            del self.arrays[f"b{number}"]
+        self.layers.append(
+            Layer(weight=f"w{number}", bias=bias, stride=stride, pad=pad, slope=self.slopes[number], norm=norm)
+        )
 
-    def node(self, operator: str) -> onnx.NodeProto:
-        return next(node for node in self.nodes if node.op_type == operator)
+    def chain(self) -> TransposedChain:
+        gain = Constant(tensor="gain")
+        terms = [
+            Term(value="y", scale=[Exponential(parameter="step", factor=0.125), gain]),
+            Term(value="mean", scale=[gain]),
+        ]
+        offset = [Constant(tensor="offset")]
+        return TransposedChain(out="picture", terms=terms, offset=offset, layers=self.layers, picture=self.picture)
 
-    def build(self) -> tuple[Graph, bytes]:
-        scale = [int(np.prod([s[axis] for s in self.strides])) for axis in (0, 1)]
+    def build(self) -> StoredGraph:
+        scale = [int(np.prod([layer.stride[axis] for layer in self.layers])) for axis in (0, 1)]
         inputs = {
-            "y": port("int32", 1, self.channels[0], "h", "w"),
-            "mean": port("float32", 1, self.channels[0], "h", "w"),
-            "step": port("int32", 1),
+            "y": port("int32", "n", self.channels[0], "h", "w"),
+            "mean": port("float32", "n", self.channels[0], "h", "w"),
+            "step": port("int32", 1, low=STEPS[0], high=STEPS[1]),
         }
-        outputs = {"picture": port("uint8", 1, f"{scale[0]}h", f"{scale[1]}w", self.channels[-1])}
+        rows, columns, channels = f"{scale[0]}h", f"{scale[1]}w", self.channels[-1]
+        output = port("float32", "n", channels, rows, columns)
+        if self.picture is not None:
+            output = port(self.picture.dtype, "n", rows, columns, channels)
+        operations = [self.chain(), *self.more]
+        return native_graph(operations, self.arrays, inputs, {"picture": output}, onnx=self.onnx)
 
-        def values(ports: dict[str, Port]) -> list[onnx.ValueInfoProto]:
-            shapes = {name: [str(d) for d in p.dims] for name, p in ports.items()}
-            return [helper.make_tensor_value_info(n, TYPES[p.dtype], shapes[n]) for n, p in ports.items()]
-
-        initializers = [numpy_helper.from_array(value, name) for name, value in self.constants.items()]
-        graph = helper.make_graph(self.nodes, "g", values(inputs), values(outputs), initializers)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=9)
-        return Graph("g.onnx", "0" * 64, "0" * 64, inputs, outputs), model.SerializeToString()
-
-    def tensors(self, height: int, width: int) -> dict[str, Array]:
-        shape = (1, self.channels[0], height, width)
+    def tensors(self, height: int, width: int, batch: int = 1) -> Arrays:
+        shape = (batch, self.channels[0], height, width)
         return {
             "y": self.rng.integers(-4, 5, shape).astype(np.int32),
             "mean": self.rng.normal(0, 0.3, shape).astype(np.float32),
-            "step": self.rng.integers(-8, 3, 1).astype(np.int32),
+            "step": self.rng.integers(STEPS[0], 3, 1).astype(np.int32),
         }
 
 
@@ -135,49 +129,94 @@ def random_case(seed: int) -> Case:
         return [(int(a), int(b)) for a, b in rng.integers(1, high, (layers, 2))]
 
     channels = [int(n) for n in rng.integers(1, 40, layers)] + [int(rng.integers(1, 5))]
-    slopes = [None if rng.random() < 0.3 else float(rng.uniform(0, 0.9)) for _ in range(layers)]
+    slopes = [1.0 if rng.random() < 0.3 else float(rng.uniform(0, 0.9)) for _ in range(layers)]
     return Case(rng, channels, pairs(10), pairs(6 if layers < 3 else 4), slopes, half=bool(rng.integers(2)))
 
 
 def small_case(**options: Any) -> Case:
-    return Case(np.random.default_rng(1), [6, 4, 3], [(5, 5), (5, 5)], [(2, 2), (2, 2)], [0.2, None], **options)
+    return Case(np.random.default_rng(1), [6, 4, 3], [(5, 5), (5, 5)], [(2, 2), (2, 2)], [0.2, 1.0], **options)
+
+
+NORMED = {
+    "as slim, narrow": ([48, 48, 48, 3], [(5, 5), (5, 5), (9, 9)], [(2, 2), (2, 2), (4, 4)], [True, True, True]),
+    "as mean-scale": ([40, 32, 32, 32, 3], [(5, 5)] * 4, [(2, 2)] * 4, [False, True, True, True]),
+    "wide": ([192, 192, 3], [(5, 5), (9, 9)], [(2, 2), (4, 4)], [True, True]),
+    "oblong": ([33, 17, 3], [(3, 5), (4, 7)], [(3, 2), (1, 4)], [True, False]),
+}
+
+
+def normed_case(name: str) -> Case:
+    channels, kernels, strides, norms = NORMED[name]
+    return Case(np.random.default_rng(4), channels, kernels, strides, [1.0] * len(kernels), norms=norms)
 
 
 def difference(a: Array, b: Array) -> Array:
     return np.abs(a.astype(int) - b)
 
 
+def compare(case: Case, arithmetic: str, height: int, width: int, batch: int = 1) -> Array:
+    """What a chain gives, as it should be but for rounding."""
+    inputs = case.tensors(height, width, batch)
+    stored = case.build()
+    (found,) = NativeCpu(1, arithmetic).load(stored).run(inputs, ["picture"])
+    picture = expected(stored, inputs)["picture"]
+    assert found.shape == picture.shape and found.dtype == picture.dtype
+    apart = difference(found, picture)
+    assert apart.max() <= 1
+    if arithmetic != "avx512_bf16":
+        assert (apart > 0).sum() <= max(1, 1e-3 * apart.size)
+    return picture
+
+
 @pytest.mark.parametrize("arithmetic", _core.arithmetics())
-def test_the_same_picture_as_onnxruntime(arithmetic: str) -> None:
+def test_the_picture_is_that_of_the_definition(arithmetic: str) -> None:
     for seed in range(24):
         case = random_case(seed)
-        graph, data = case.build()
-        inputs = case.tensors(int(case.rng.integers(1, 20)), int(case.rng.integers(1, 70)))
-        (expected,) = OnnxRuntimeCpu(1).load(graph, data).run(inputs, ["picture"])
-        (found,) = NativeCpu(1, arithmetic).load(graph, data).run(inputs, ["picture"])
-        assert found.shape == expected.shape and found.dtype == expected.dtype
-        assert difference(found, expected).max() <= 1, seed
-        if arithmetic != "avx512_bf16":
-            assert (found != expected).mean() < 1e-3, seed
+        compare(case, arithmetic, int(case.rng.integers(1, 20)), int(case.rng.integers(1, 50)))
+
+
+@pytest.mark.parametrize("arithmetic", _core.arithmetics())
+@pytest.mark.parametrize("name", NORMED)
+def test_so_is_that_of_chains_with_normalisations(name: str, arithmetic: str) -> None:
+    for height, width in ((1, 1), (2, 9), (5, 11)):
+        picture = compare(normed_case(name), arithmetic, height, width)
+    assert len(np.unique(picture)) > 20
 
 
 @pytest.mark.parametrize("arithmetic", _core.arithmetics())
 def test_threads_do_not_change_a_byte(arithmetic: str) -> None:
-    for seed in (3, 4, 5):
-        case = random_case(seed)
-        graph, data = case.build()
-        inputs = case.tensors(37, 29)
-        pictures = [NativeCpu(n, arithmetic).load(graph, data).run(inputs, ["picture"])[0] for n in (1, 2, 3, 64)]
+    for case in (random_case(3), random_case(4), random_case(5), normed_case("as slim, narrow")):
+        stored, inputs = case.build(), case.tensors(17, 11)
+        pictures = [NativeCpu(n, arithmetic).load(stored).run(inputs, ["picture"])[0] for n in (1, 2, 3, 64)]
         assert all(np.array_equal(pictures[0], other) for other in pictures[1:])
 
 
-def test_one_graph_on_many_threads_at_once() -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
+def test_a_batch_is_its_pictures_one_by_one() -> None:
     case = small_case()
-    graph, data = case.build()
-    executable = NativeCpu(2).load(graph, data)
-    inputs = [case.tensors(h, 9) for h in range(1, 17)]
+    executable, inputs = NativeCpu(1).load(case.build()), case.tensors(5, 7, batch=3)
+    (together,) = executable.run(inputs, ["picture"])
+    assert len(together) == 3
+    for i in range(3):
+        one = {name: array if name == "step" else array[i : i + 1] for name, array in inputs.items()}
+        np.testing.assert_array_equal(executable.run(one, ["picture"])[0], together[i : i + 1])
+    shared = {**inputs, "mean": inputs["mean"][:1]}  # one mean for all pictures
+    np.testing.assert_array_equal(executable.run(shared, ["picture"])[0][0], together[0])
+
+
+def test_parameters_of_a_run_decide_that_run() -> None:
+    case = small_case()
+    stored, inputs = case.build(), case.tensors(4, 4)
+    executable = NativeCpu(1).load(stored)
+    for step in (-3, 2, -3):
+        inputs["step"] = np.array([step], np.int32)
+        (found,) = executable.run(inputs, ["picture"])
+        assert difference(found, expected(stored, inputs)["picture"]).max() <= 1
+
+
+def test_one_graph_on_many_threads_at_once() -> None:
+    case = small_case()
+    executable = NativeCpu(2).load(case.build())
+    inputs = [case.tensors(h, 9) for h in range(1, 17)]  # each with a step of its own
     alone = [executable.run(tensors, ["picture"])[0] for tensors in inputs]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda tensors: executable.run(tensors, ["picture"])[0], inputs))
@@ -186,156 +225,215 @@ def test_one_graph_on_many_threads_at_once() -> None:
 
 def test_values_that_are_not_numbers_do_no_harm() -> None:
     case = small_case()
-    graph, data = case.build()
     inputs = case.tensors(5, 7)
     inputs["mean"][0, 2, 1:3] = np.nan
     inputs["mean"][0, 3, 4] = np.inf
     for arithmetic in _core.arithmetics():
-        NativeCpu(1, arithmetic).load(graph, data).run(inputs, ["picture"])
+        NativeCpu(1, arithmetic).load(case.build()).run(inputs, ["picture"])
 
 
-def _attribute(operator: str, **values: Any) -> Callable[[Case], None]:
+@pytest.mark.skipif("avx512_bf16" not in _core.arithmetics(), reason="needs AVX512_BF16")
+@pytest.mark.parametrize("offset", [10, 110])
+def test_latents_around_large_constants_are_multiplied_in_float32(offset: float) -> None:
+    case = Case(np.random.default_rng(2), [64, 64, 3], [(5, 5), (5, 5)], [(2, 2), (2, 2)], [0.2, 1.0])
+    case.arrays["offset"] = np.full(64, offset, np.float32)
+    executable = NativeCpu(1, "avx512_bf16").load(case.build())
+    assert executable._chain.arithmetic == ("avx512" if offset > 16 else "avx512_bf16")
+
+
+def _layer(**changes: Any) -> Callable[[Case], None]:
     def change(case: Case) -> None:
-        node = case.node(operator)
-        kept = [a for a in node.attribute if a.name not in values]
-        del node.attribute[:]
-        node.attribute.extend([*kept, *(helper.make_attribute(k, v) for k, v in values.items())])
+        case.layers[0] = msgspec.structs.replace(case.layers[0], **changes)
 
     return change
 
 
-def _constant(name: str, value: Any) -> Callable[[Case], None]:
-    return lambda case: case.constants.update({name: np.asarray(value)})
+def _weights(*shape: int) -> Callable[[Case], None]:
+    """Of the first layer, for as many channels as there are."""
+    return lambda case: case.arrays.update(w0=np.zeros(shape, np.float32))
 
 
-def _operator(old: str, new: str) -> Callable[[Case], None]:
-    def change(case: Case) -> None:
-        case.node(old).op_type = new
-
-    return change
+def _deep(case: Case) -> None:
+    case.arrays["w"] = np.zeros((3, 3, 1, 1), np.float32)
+    case.layers += [Layer(weight="w")] * 7
 
 
-def _input(operator: str, place: int, name: str) -> Callable[[Case], None]:
-    def change(case: Case) -> None:
-        case.node(operator).input[place] = name
-
-    return change
-
-
-def _twice(case: Case) -> None:
-    place = next(i for i, node in enumerate(case.nodes) if node.op_type == "LeakyRelu")
-    case.nodes.insert(place + 1, helper.make_node("LeakyRelu", [case.nodes[place].output[0]], ["again"]))
-    case.nodes[place + 2].input[0] = "again"
+def _wide(case: Case) -> None:
+    case.channels[1] = 8193
+    for name, shape in (("w0", (6, 8193, 1, 1)), ("b0", (8193,)), ("w1", (8193, 3, 1, 1))):
+        case.arrays[name] = np.zeros(shape, np.float32)
 
 
-REFUSED: dict[str, Callable[[Case], None]] = {
-    "dilations": _attribute("ConvTranspose", dilations=[2, 2]),
-    "groups": _attribute("ConvTranspose", group=2),
-    "automatic padding": _attribute("ConvTranspose", auto_pad="SAME_UPPER"),
-    "output shape": _attribute("ConvTranspose", output_shape=[8, 8]),
-    "larger output": _attribute("ConvTranspose", pads=[0, 0, 0, 0]),
-    "smaller output": _attribute("ConvTranspose", pads=[3, 3, 3, 3]),
-    "negative pads": _attribute("ConvTranspose", pads=[-1, 2, 4, 1]),
-    "one dimension": _attribute("ConvTranspose", strides=[2]),
-    "no stride": _attribute("ConvTranspose", strides=[0, 2]),
-    "kernel of another size": _attribute("ConvTranspose", kernel_shape=[4, 4]),
-    "an attribute nobody knows": _attribute("ConvTranspose", colour=1),
-    "weights for other channels": _constant("w0", np.zeros((5, 4, 5, 5), np.float32)),
-    "empty weights": _constant("w0", np.zeros((6, 0, 5, 5), np.float32)),
-    "weights of three dimensions": _constant("w0", np.zeros((6, 4, 5), np.float32)),
-    "half weights": _constant("w0", np.zeros((6, 4, 5, 5), np.float16)),
-    "bias of another length": _constant("b0", np.zeros(5, np.float32)),
-    "clipped too high": _constant("high", np.float32(256)),
-    "clipped too low": _constant("low", np.float32(-1)),
-    "clipped to nothing": _constant("high", np.float32(np.nan)),
-    "limit that is an array": _constant("high", np.zeros(2, np.float32)),
-    "another order": _attribute("Transpose", perm=[0, 3, 2, 1]),
-    "two slopes": _twice,
-    "no activation of ours": _operator("LeakyRelu", "Sigmoid"),
-    "not affine": _operator("Add", "Mul"),
-    "gain per place": _constant("gain", np.ones((1, 6, 5, 7), np.float32)),
-    "gain along the rows": _constant("gain", np.ones((6, 1), np.float32)),
-    "gain of double precision": _constant("gain", np.ones((1, 6, 1, 1), np.float64)),
-    "integers without a Cast": _input("Mul", 0, "y"),
-    "a value from nowhere": _input("Add", 0, "nothing"),
-    "a value from later on": _input("Add", 0, "nhwc"),
+def _stretched(case: Case) -> None:
+    for number, stride in enumerate(((2, 64), (2, 8))):
+        case.layers[number] = msgspec.structs.replace(case.layers[number], stride=stride)
+
+
+def _picture(picture: Picture | None) -> Callable[[Case], None]:
+    return lambda case: setattr(case, "picture", picture)
+
+
+LEFT: dict[str, Callable[[Case], None]] = {
+    "a kernel of 65 rows": _weights(6, 4, 65, 5),
+    "a stride of 65": _layer(stride=(65, 2)),
+    "strides of 512 in all": _stretched,
+    "a pad of 65": _layer(pad=(65, 2)),
+    "a kernel that reaches too far": _layer(stride=(1, 1), pad=(40, 40)),
+    "nine layers": _deep,
+    "8193 channels": _wide,
+    "floats": _picture(None),
+    "deep pictures": _picture(Picture(low=0, high=65535, dtype="uint16")),
+    "pictures of floats": _picture(Picture(low=0, high=1, dtype="float32")),
+    "two operations": lambda case: case.more.append(Affine(out="twice", terms=[Term(value="mean")])),
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_other_graphs_are_left_to_other_backends(name: str) -> None:
+@pytest.mark.parametrize("name", LEFT)
+def test_what_the_kernels_cannot_do_is_left_to_other_backends(name: str) -> None:
     case = small_case()
-    REFUSED[name](case)
-    graph, data = case.build()
+    LEFT[name](case)
+    stored = case.build()  # valid, as a bundle's graph
     with pytest.raises(OtherKindError):
-        NativeCpu(1).load(graph, data)
+        NativeCpu(1, "scalar").load(stored)
 
 
-def test_old_operators_are_refused() -> None:
-    with pytest.raises(OtherKindError, match="operator set 12"):
-        NativeCpu(1).load(*small_case(opset=12).build())
+def test_a_graph_without_a_native_form_is_left_to_other_backends() -> None:
+    stored = small_case(onnx=b"model").build()
+    stored.entry.native = None
+    with pytest.raises(OtherKindError, match="no native form"):
+        NativeCpu(1).load(stored)
 
 
-def test_damaged_models_never_fail_otherwise() -> None:
-    graph, data = small_case(half=True).build()
-    rng = random.Random(5)
-    for _ in range(400):
-        damaged = bytearray(data)
-        for _ in range(rng.randint(1, 4)):
-            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
-        end = rng.choice([len(damaged), rng.randrange(len(damaged))])
-        with suppress(UnsupportedError):
-            NativeCpu(1).load(graph, bytes(damaged[:end]))
+@pytest.mark.parametrize(
+    ("best", "normed", "message"),
+    [("scalar", False, "no AVX2"), ("avx2", True, "no AVX-512"), ("avx2", False, None), ("avx512", True, None)],
+)
+def test_what_onnx_runtime_does_faster_is_left_to_it_where_it_is(
+    monkeypatch: pytest.MonkeyPatch, best: str, normed: bool, message: str | None
+) -> None:
+    if best not in _core.arithmetics():
+        pytest.skip(f"needs {best}")
+    case = normed_case("as slim, narrow") if normed else small_case()
+    monkeypatch.setattr(_core, "arithmetics", lambda: [best])
+    alone = case.build()
+    case.onnx = b"model"
+    both = case.build()
+    NativeCpu(1).load(alone)
+    if message is None:
+        NativeCpu(1).load(both)
+    else:
+        with pytest.raises(OtherKindError, match=message):
+            NativeCpu(1).load(both)
+    monkeypatch.setattr(native, "has_onnxruntime", lambda: False)
+    NativeCpu(1).load(both)
+
+
+def _graphs(stored: StoredGraph) -> GraphSet:
+    bundle = SimpleNamespace(manifest=SimpleNamespace(graphs={"g": stored.entry}), graph=lambda name: stored)
+    return GraphSet(bundle, [NativeCpu(1, "scalar"), OnnxRuntimeCpu(1)])  # type: ignore[arg-type]
+
+
+def test_a_part_that_is_not_the_manifest_s_is_never_made_up_for() -> None:
+    def weights() -> Arrays:
+        raise BadPartError("weights: not the manifest's")
+
+    stored = small_case(onnx=b"model").build()
+    damaged = StoredGraph("g", stored.entry, stored.onnx, weights)
+    with pytest.raises(BadPartError, match="not the manifest's"):
+        _graphs(damaged).get("g")
+
+
+def test_without_a_backend_the_graph_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = small_case()
+    _picture(None)(case)
+    with pytest.raises(UnsupportedError, match=r"graph 'g'.*native: a chain.*onnxruntime: it has no ONNX form"):
+        _graphs(case.build()).get("g")
+    case.onnx = b"model"
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # not installed
+    with pytest.raises(UnsupportedError, match=r"graph 'g'.*not installed: pip install 'nicrt\[cpu\]'"):
+        _graphs(case.build()).get("g")
+    assert GraphSet.open(nicrt.load("shallow").bundle, "auto", 1).report() == {}  # it takes a graph to ask for it
+
+
+def chain_layer(**changes: Any) -> _core.ChainLayer:
+    values = {"weights": np.zeros((4, 3, 5, 5), np.float32), "bias": np.zeros(3, np.float32), "stride": (2, 2)}
+    return _core.ChainLayer(**{**values, "pad": (2, 2), **changes})
 
 
 def test_the_core_checks_what_it_is_given() -> None:
-    weights, bias = np.zeros((4, 3, 5, 5), np.float32), np.zeros(3, np.float32)
-    layer = (weights, bias, (2, 2), (2, 2), 1.0, None)
-    norm = (np.ones(4, np.float32), np.ones((4, 3), np.float32))
-    for bad in ([], [(weights, bias[:2], *layer[2:])], [layer, layer], [(*layer[:-1], norm)]):
+    layer = chain_layer()
+    norm = {"beta": np.ones(4, np.float32), "gamma": np.ones((4, 3), np.float32)}
+    short, alone = chain_layer(bias=np.zeros(2, np.float32)), chain_layer(beta=norm["beta"])
+    for bad in ([], [short], [layer, layer], [chain_layer(**norm)], [alone]):
         with pytest.raises((ValueError, UnsupportedError)):
             _core.Chain(bad)
-    for strides, pads in (((0, 2), (2, 2)), ((2, 65), (2, 2)), ((2, 2), (65, 2)), ((1, 1), (40, 40))):
+    for stride, pad in (((0, 2), (2, 2)), ((2, 65), (2, 2)), ((2, 2), (65, 2)), ((1, 1), (40, 40))):
         with pytest.raises(UnsupportedError):
-            _core.Chain([(weights, bias, strides, pads, 1.0, None)])
+            _core.Chain([chain_layer(stride=stride, pad=pad)])
     chain = _core.Chain([layer])
     y, scale = np.zeros((1, 4, 6, 5), np.float32), np.ones(4, np.float32)
-    assert chain.run([(y, scale)], scale * 0, 0, 255, 1).shape == (1, 12, 10, 3)
+
+    def term(tensor: Array, by: Array = scale) -> _core.ChainTerm:
+        return _core.ChainTerm(tensor=tensor, scale=by)
+
+    assert chain.run([term(y)], scale * 0, 0, 255, 1).shape == (1, 12, 10, 3)
     for terms, offset, low, high in (
         ([], scale, 0.0, 255.0),
-        ([(y[:, :3].copy(), scale)], scale, 0.0, 255.0),
-        ([(y, scale[:3].copy())], scale, 0.0, 255.0),
-        ([(y, scale)], scale[:3].copy(), 0.0, 255.0),
-        ([(y, scale), (y[:, :, :5].copy(), scale)], scale, 0.0, 255.0),
-        ([(y[:, :, :0].copy(), scale)], scale, 0.0, 255.0),
-        ([(y, scale)], scale, 0.0, 256.0),
-        ([(y, scale)], scale, float("nan"), 255.0),
+        ([term(y[:, :3].copy())], scale, 0.0, 255.0),
+        ([term(y, scale[:3].copy())], scale, 0.0, 255.0),
+        ([term(y)], scale[:3].copy(), 0.0, 255.0),
+        ([term(y), term(y[:, :, :5].copy())], scale, 0.0, 255.0),
+        ([term(y[:, :, :0].copy())], scale, 0.0, 255.0),
+        ([term(y)], scale, 0.0, 256.0),
+        ([term(y)], scale, float("nan"), 255.0),
     ):
         with pytest.raises(ValueError):
             chain.run(terms, offset, low, high, 1)
+
+
+def test_arrays_are_never_converted_nor_given_by_place() -> None:
+    y, scale = np.zeros((1, 4, 6, 5), np.float32), np.ones(4, np.float32)
+    for tensor, by in ((y.astype(np.float64), scale), (y[:, :, ::2], scale), (y, scale.astype(np.float64))):
+        with pytest.raises(TypeError):
+            _core.ChainTerm(tensor=tensor, scale=by)
+    for changes in ({"weights": np.zeros((4, 3, 5, 5), np.float16)}, {"bias": np.zeros(3)}, {"beta": np.ones(4)}):
+        with pytest.raises(TypeError):
+            chain_layer(**changes)
     with pytest.raises(TypeError):
-        chain.run([(y.astype(np.float64), scale)], scale, 0, 255, 1)
+        _core.ChainTerm(y, scale)  # type: ignore[misc]
 
 
 def test_inputs_that_do_not_fit_are_the_caller_s_defect() -> None:
-    graph, data = small_case().build()
     inputs = small_case().tensors(3, 4)
     inputs["y"] = inputs["y"][:, :5]
     with pytest.raises(InternalError):
-        NativeCpu(1).load(graph, data).run(inputs, ["picture"])
+        NativeCpu(1).load(small_case().build()).run(inputs, ["picture"])
 
 
-def test_the_reader_reads_what_onnx_reads() -> None:
-    for path in sorted((ROOT / "engines").glob("shallow/graphs/*.onnx")):
-        data = path.read_bytes()
-        ours, theirs = read_graph(data), onnx.load_from_string(data)
-        assert ours.inputs == [v.name for v in theirs.graph.input]
-        assert ours.outputs == [v.name for v in theirs.graph.output]
-        for a, b in zip(ours.nodes, theirs.graph.node, strict=True):
-            assert (a.operator, a.inputs, a.outputs) == (b.op_type, list(b.input), list(b.output))
-            assert a.attributes == {x.name: helper.get_attribute_value(x) for x in b.attribute}
-        for tensor in theirs.graph.initializer:
-            np.testing.assert_array_equal(ours.constants[tensor.name], numpy_helper.to_array(tensor))
+def test_decoding_needs_no_onnx_runtime(small_file: bytes, tmp_path: Path) -> None:
+    """Nor does it import what is there."""
+    (tmp_path / "a.nic").write_bytes(small_file)
+    script = """
+import sys
+from pathlib import Path
+import nicrt
+if sys.argv[2] == "missing":
+    sys.modules["onnxruntime"] = None
+data = Path(sys.argv[1]).read_bytes()
+print(nicrt.decode(data).shape, "onnxruntime" in sys.modules)
+try:
+    nicrt.load("shallow").encode(nicrt.decode(data))
+    print("encoded")
+except nicrt.UnsupportedError as error:
+    print(error)
+"""
+    said = {}
+    for what in ("there", "missing"):
+        command = [sys.executable, "-c", script, str(tmp_path / "a.nic"), what]
+        said[what] = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said["there"] == ["(24, 40, 3) False", "encoded"]
+    assert said["missing"][0] == "(24, 40, 3) True"  # as what cannot be imported
+    assert re.search(r"graph 'analysis'.*not installed: pip install 'nicrt\[cpu\]'", said["missing"][1])
 
 
 @pytest.mark.skipif(_core.arithmetics()[-1] == "scalar", reason="the native backend needs AVX2")
@@ -344,11 +442,11 @@ def test_the_reader_reads_what_onnx_reads() -> None:
 def test_shipped_bundle(harbour: Array, name: str, quality: int) -> None:
     native, reference = nicrt.load(name), nicrt.load(name, backend="onnxruntime")
     data = reference.encode(harbour[:151, :237], quality=quality)
-    found, expected = native.decode(data, strict=True), reference.decode(data)
+    found, wanted = native.decode(data, strict=True), reference.decode(data)
     (synthesis,) = (graph for graph in reference.backends if graph.startswith("synthesis"))
     used = "native" if name == "shallow" or _core.arithmetics()[-1] != "avx2" else "onnxruntime"
     assert native.backends[synthesis] == used and reference.backends[synthesis] == "onnxruntime"
     assert not native.fallbacks
-    assert difference(found, expected).max() <= 1
+    assert difference(found, wanted).max() <= 1
     original = harbour[:151, :237]
-    assert psnr(expected, original) - psnr(found, original) < 0.01
+    assert psnr(wanted, original) - psnr(found, original) < 0.01

@@ -14,9 +14,10 @@ import pytest
 
 import nicrt
 from nicrt.runtime import bundle as bundles
-from nicrt.runtime.bundle import MANIFEST, SHIPPED
+from nicrt.runtime.bundle import MANIFEST
 from nicrt.runtime.cli import main
 from nicrt.runtime.codec import load_for
+from nicrt.runtime.installed import SHIPPED
 from nicrt.runtime.manifest import MAX_DEPTH, MAX_MANIFEST_BYTES
 
 PLAIN: dict[str, Any] = json.loads((SHIPPED / "shallow" / MANIFEST).read_text())
@@ -160,7 +161,7 @@ def test_a_broken_twin_does_not_hide_the_whole_bundle(
     else:
         (twins[0] / broken).write_bytes((twins[0] / broken).read_bytes()[:-1])
     (tmp_path / "none").mkdir()
-    monkeypatch.setattr("nicrt.runtime.bundle.SHIPPED", tmp_path / "none")
+    monkeypatch.setattr("nicrt.runtime.installed.SHIPPED", tmp_path / "none")
     monkeypatch.setenv("NICRT_BUNDLE_PATH", os.pathsep.join(str(twin.parent) for twin in twins))
     assert load_for(small_file).bundle.path == nicrt.load("shallow").bundle.path == twins[1]
 

@@ -197,7 +197,7 @@ def test_an_unexpected_failure_is_one_line(
         raise KeyError("\x1b[31mred\x1b[0m\n<object at 0x7f00deadbeef>")
 
     monkeypatch.setattr("nicrt.runtime.codec.Codec.decode", broken)
-    monkeypatch.setattr("nicrt.runtime.bundle.installed", broken)
+    monkeypatch.setattr("nicrt.runtime.installed.installed", broken)
     code = nicrt.InternalError.exit_code
     for arguments in (["decode", str(NIC), str(tmp_path / "a.png"), "-b", "shallow"], ["bundles"]):
         monkeypatch.delenv(report.TRACEBACK_VARIABLE, raising=False)
@@ -298,10 +298,11 @@ def test_pipes_where_files_are_needed_are_refused_at_once(tmp_path: Path, capsys
 
 @pytest.mark.parametrize("name", ["tables.safetensors", "graphs/analysis.onnx"])
 def test_pipes_in_a_bundle_are_refused_at_once(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from nicrt.runtime.bundle import SHIPPED, read_manifest
+    from nicrt.runtime.bundle import read_manifest
+    from nicrt.runtime.installed import SHIPPED
 
     manifest = read_manifest(SHIPPED / "shallow")
-    files = ["manifest.json", manifest.tables.file, *(graph.file for graph in manifest.graphs.values())]
+    files = ["manifest.json", *manifest.files]
     replaced = name if name in files else next(file for file in files if file.endswith(".onnx"))
     for file in files:
         (tmp_path / file).parent.mkdir(exist_ok=True)

@@ -96,7 +96,7 @@ def test_proof_vectors_fit_into_the_profiles_of_exact_graphs() -> None:
 
 
 def test_shapes_outside_a_profile() -> None:
-    graph = Graph("f", "", "", {"x": Port("float32", ["n", 3, "4h", "4w"])}, {"y": Port("float32", ["n", 3, "h", "w"])})
+    graph = Graph({"x": Port("float32", ["n", 3, "4h", "4w"])}, {"y": Port("float32", ["n", 3, "h", "w"])})
     profile = Profile({"n": (1, 2, 2), "h": (1, 2, 4), "w": (2, 2, 4)})
     assert profile.covers(graph, {"x": (2, 3, 16, 8)})
     for shape in [(3, 3, 16, 8), (1, 3, 20, 8), (1, 3, 16, 4), (1, 2, 16, 8), (3, 16, 8)]:

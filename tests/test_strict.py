@@ -12,8 +12,8 @@ import nicrt
 import synthetic
 from nicrt.runtime.backends import GraphSet
 from nicrt.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from nicrt.runtime.bundle import StoredGraph
 from nicrt.runtime.errors import UnsupportedError
-from nicrt.runtime.manifest import Graph
 
 
 class Picky(OnnxRuntimeCpu):
@@ -21,20 +21,20 @@ class Picky(OnnxRuntimeCpu):
 
     name = "picky"
 
-    def __init__(self, refused: Graph) -> None:
+    def __init__(self, refused: str) -> None:
         super().__init__(1)
         self._refused = refused
 
-    def load(self, graph: Graph, data: bytes) -> Any:
-        if graph.sha256 == self._refused.sha256:
+    def load(self, stored: StoredGraph) -> Any:
+        if stored.name == self._refused:
             raise UnsupportedError("it is picky")
-        return super().load(graph, data)
+        return super().load(stored)
 
 
 def with_fallback(bundle: str | Path, graph: str) -> nicrt.Codec:
     """A codec of which one graph falls back to a less preferred backend."""
     codec = nicrt.load(bundle, threads=1, backend="onnxruntime")
-    codec._graphs = GraphSet(codec.bundle, [Picky(codec.bundle.manifest.graphs[graph]), OnnxRuntimeCpu(1)])
+    codec._graphs = GraphSet(codec.bundle, [Picky(graph), OnnxRuntimeCpu(1)])
     return codec
 
 
@@ -70,7 +70,7 @@ def test_a_device_decoder_does_the_same(tmp_path: Path, harbour: np.ndarray) -> 
     codec = nicrt.load(synthetic.layered(tmp_path / "layered"), threads=1)
     data = codec.encode(harbour)
     decoder = nicrt.DeviceDecoder(codec, "host")
-    decoder._graphs = GraphSet(codec.bundle, [Picky(codec.bundle.manifest.graphs["show_fine"]), OnnxRuntimeCpu(1)])
+    decoder._graphs = GraphSet(codec.bundle, [Picky("show_fine"), OnnxRuntimeCpu(1)])
     for _ in range(2):
         decoder.decode(data)
         assert decoder.fallbacks == {"show_fine": ["picky: it is picky"]}

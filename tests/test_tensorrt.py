@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import ctypes
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
+from native_graphs import onnx_graph
 
 import nicrt
+import synthetic
 from nicrt.runtime.backends import GraphSet, tensorrt_library
 from nicrt.runtime.backends.accuracy import check_accuracy, sample_inputs
 from nicrt.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from nicrt.runtime.backends.onnxruntime_tensorrt import OnnxRuntimeTensorRt, profile_options
 from nicrt.runtime.backends.tensorrt import Plan, Plans
-from nicrt.runtime.backends.tensorrt_build import build_plan, key_of
+from nicrt.runtime.backends.tensorrt_build import MAX_LAYERS, build_plan, key_of
 from nicrt.runtime.backends.tensorrt_library import library
 from nicrt.runtime.backends.tensorrt_plans import MAGIC, Key, find_plans, has_plans, read_plan, write_plan
-from nicrt.runtime.bundle import Bundle
+from nicrt.runtime.bundle import Bundle, StoredGraph
 from nicrt.runtime.cli import main
 from nicrt.runtime.errors import ImageError, InternalError, LimitError, UnsupportedError
 from nicrt.runtime.manifest import Graph
@@ -47,21 +51,21 @@ def used() -> tensorrt_library.Library:
         pytest.skip(str(error))
 
 
-def _opened(bundle: str, name: str) -> tuple[Graph, bytes, Profile]:
+def _opened(bundle: str, name: str) -> tuple[StoredGraph, Profile]:
     opened = Bundle.open(ENGINES / bundle)
-    return opened.manifest.graphs[name], opened.graph_bytes(name), profiles(opened.manifest, SMALL, encoding=True)[name]
+    return opened.graph(name), profiles(opened.manifest, SMALL, encoding=True)[name]
 
 
 @pytest.mark.parametrize(("bundle", "name"), GRAPHS)
 def test_every_shipped_graph_builds(used: tensorrt_library.Library, bundle: str, name: str) -> None:
-    graph, data, profile = _opened(bundle, name)
+    stored, profile = _opened(bundle, name)
     if not used.ahead_of_time and tensorrt_library.gpu_name() is None:
         pytest.skip("`tensorrt` builds on a GPU only")
-    assert len(build_plan(graph, data, profile, used)) > 10_000
+    assert len(build_plan(stored, profile, used)) > 10_000
 
 
 def test_exact_graphs_are_built_without_tf32(used: tensorrt_library.Library) -> None:
-    graph, data, profile = _opened("shallow", "hyper")
+    stored, profile = _opened("shallow", "hyper")
     flags: list[bool] = []
 
     class Module:
@@ -87,32 +91,54 @@ def test_exact_graphs_are_built_without_tf32(used: tensorrt_library.Library) -> 
     noting = tensorrt_library.Library.__new__(tensorrt_library.Library)
     noting.__dict__.update(used.__dict__, module=Module())
     for exact in (True, False):
-        build_plan(msgspec.structs.replace(graph, exact=exact), data, profile, noting)
-        assert key_of(msgspec.structs.replace(graph, exact=exact), used).tf32 is not exact
+        changed = replace(stored, entry=msgspec.structs.replace(stored.entry, exact=exact))
+        build_plan(changed, profile, noting)
+        assert key_of(changed, used).tf32 is not exact
     assert flags == [False, True]
 
 
 def test_a_tensor_that_cannot_be_counted_is_refused(used: tensorrt_library.Library) -> None:
     """Ports are small enough: it is a layer within that grows beyond 2^31 elements."""
-    graph, data, profile = _opened("flow", "level0")
+    stored, profile = _opened("flow", "level0")
     symbols = {**profile.symbols, "n": (1, 1, 1), "h": (1, 1, 1500), "w": (1, 1, 1500)}
     with pytest.raises(LimitError, match=r"max-shapes"):
-        build_plan(graph, data, Profile(symbols), used)
+        build_plan(stored, Profile(symbols), used)
 
 
 def test_a_broken_model_is_refused_with_a_reason(used: tensorrt_library.Library) -> None:
-    graph, data, profile = _opened("slim", "fill_y1")
+    stored, profile = _opened("slim", "fill_y1")
     with pytest.raises(UnsupportedError, match="cannot parse"):
-        build_plan(graph, b"nonsense", profile, used)
+        build_plan(replace(stored, onnx=lambda: b"nonsense"), profile, used)
     with pytest.raises(UnsupportedError, match="ports"):
-        build_plan(msgspec.structs.replace(graph, outputs={}), data, profile, used)
+        build_plan(replace(stored, entry=msgspec.structs.replace(stored.entry, outputs={})), profile, used)
+
+
+def _sums(nodes: int, addend: int) -> tuple[StoredGraph, Profile]:
+    """x [n] + a constant [addend], again and again."""
+    inputs, outputs = {"x": synthetic.port("float32", "n")}, {"y": synthetic.port("float32", "n")}
+    names = ["x", *(f"v{i}" for i in range(nodes - 1)), "y"]
+    added = [onnx.helper.make_node("Add", [a, "c"], [b]) for a, b in pairwise(names)]
+    data = synthetic.onnx_bytes(added, inputs, outputs, {"c": np.ones(addend, np.float32)})
+    return onnx_graph(Graph(inputs=inputs, outputs=outputs), data), Profile({"n": (4, 4, 4)})
+
+
+def test_networks_that_would_overrun_the_builder_s_stack_are_refused(used: tensorrt_library.Library) -> None:
+    stored, profile = _sums(MAX_LAYERS + 1, 1)
+    with pytest.raises(UnsupportedError, match="more than the 2500 that are safe"):
+        build_plan(stored, profile, used)
+
+
+def test_shapes_that_do_not_fit_are_refused_with_a_reason(used: tensorrt_library.Library) -> None:
+    stored, profile = _sums(1, 5)
+    with pytest.raises(UnsupportedError, match="finds no shapes in it"):
+        build_plan(stored, profile, used)
 
 
 @pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX:DeprecationWarning")  # where it is a no-op
 def test_timings_are_kept(used: tensorrt_library.Library, tmp_path: Path) -> None:
-    graph, data, profile = _opened("slim", "fill_y1")
+    stored, profile = _opened("slim", "fill_y1")
     for _ in range(2):
-        build_plan(graph, data, profile, used, tmp_path / "timings")
+        build_plan(stored, profile, used, tmp_path / "timings")
     assert [file.name for file in tmp_path.iterdir()] == ["timings"]
 
 
@@ -126,10 +152,10 @@ def test_the_command_builds_and_reports(
     assert [row["graph"] for row in result["graphs"]] == ["hyper", "synthesis"]
     files = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
     assert all(files[row["file"]] > row["plan_bytes"] > 1e6 for row in result["graphs"])
-    graph = Bundle.open(ENGINES / "shallow").manifest.graphs["synthesis"]
-    ((path, profile),) = find_plans(tmp_path, "synthesis", key_of(graph, used))
+    stored = Bundle.open(ENGINES / "shallow").graph("synthesis")
+    ((path, profile),) = find_plans(tmp_path, "synthesis", key_of(stored, used))
     assert profile.symbols == {"n": (1, 2, 2), "h": (4, 20, 20), "w": (4, 40, 40)}
-    assert len(read_plan(path, key_of(graph, used))) == result["graphs"][1]["plan_bytes"]
+    assert len(read_plan(path, key_of(stored, used))) == result["graphs"][1]["plan_bytes"]
     assert main([*arguments, "--encoder"]) == 0
     graphs = Bundle.open(ENGINES / "shallow").manifest.graphs
     assert f"{len(graphs)} plans in" in capsys.readouterr().out
@@ -192,8 +218,9 @@ def test_without_a_gpu_auto_passes_on_and_an_explicit_wish_is_refused(
     monkeypatch.setattr(tensorrt_library, "gpu_name", lambda: None)
     monkeypatch.setenv("NICRT_PLANS", str(tmp_path))
     bundle = Bundle.open(ENGINES / "shallow")
-    graph = bundle.manifest.graphs["synthesis"]
-    write_plan(tmp_path, "synthesis", msgspec.structs.replace(KEY, graph=graph.sha256), PROFILE, b"plan")
+    file = bundle.manifest.graphs["synthesis"].onnx
+    assert file is not None
+    write_plan(tmp_path, "synthesis", msgspec.structs.replace(KEY, graph=file.sha256), PROFILE, b"plan")
     graphs = GraphSet.open(bundle, "auto", 1)
     graphs.get("synthesis")
     assert graphs.report()["synthesis"] in ("native", "onnxruntime") and not graphs.refusals
@@ -241,11 +268,11 @@ class _Device:
 class _Engine:
     """An engine whose plan is an ONNX graph; its context computes with ONNX Runtime at the addresses it is told."""
 
-    graph: Graph
-    data: bytes
+    stored: StoredGraph
 
     def is_shape_inference_io(self, name: str) -> bool:
-        return name == "size" and "picture" in self.graph.outputs and "rows" not in self.graph.inputs
+        graph = self.stored.entry
+        return name == "size" and "picture" in graph.outputs and "rows" not in graph.inputs
 
     def create_execution_context(self) -> _Context:
         return _Context(self)
@@ -265,14 +292,14 @@ class _Context:
         return pointer != 0
 
     def infer_shapes(self) -> list[str]:
-        return [name for name in self.engine.graph.inputs if name not in self.addresses]
+        return [name for name in self.engine.stored.entry.inputs if name not in self.addresses]
 
     def _results(self) -> dict[str, np.ndarray]:
-        graph = self.engine.graph
+        graph = self.engine.stored.entry
         shapes = {name: self.shapes.get(name, tuple(port.dims)) for name, port in graph.inputs.items()}
         inputs = {n: self._at(n, graph.inputs[n].dtype, shape).copy() for n, shape in shapes.items()}
         outputs = list(graph.outputs)
-        executable = OnnxRuntimeCpu(1).load(graph, self.engine.data)
+        executable = OnnxRuntimeCpu(1).load(self.engine.stored)
         return dict(zip(outputs, executable.run(inputs, outputs), strict=True))
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
@@ -292,25 +319,25 @@ class _Context:
 
 @pytest.mark.parametrize(("bundle", "name"), [("shallow", "synthesis"), ("flow", "spread2"), ("compass", "crop")])
 def test_a_run_reaches_the_device_and_comes_back(bundle: str, name: str) -> None:
-    graph, data, profile = _opened(bundle, name)
-    assert all(isinstance(p.dims[0], str) or p.dims[0] < 9 for p in graph.inputs.values())
-    plan = Plan(graph, profile, _Engine(graph, data), _Device, _Stream())
+    stored, profile = _opened(bundle, name)
+    assert all(isinstance(p.dims[0], str) or p.dims[0] < 9 for p in stored.entry.inputs.values())
+    plan = Plan(stored.entry, profile, _Engine(stored), _Device, _Stream())
     plans = Plans([plan], lambda: "no reason given")
-    inputs = sample_inputs(graph, {s: low + 1 for s, (low, _, _) in profile.symbols.items()})
-    outputs = list(graph.outputs)[::-1]
-    expected = OnnxRuntimeCpu(1).load(graph, data).run(inputs, outputs)
+    inputs = sample_inputs(stored.entry, {s: low + 1 for s, (low, _, _) in profile.symbols.items()})
+    outputs = list(stored.entry.outputs)[::-1]
+    expected = OnnxRuntimeCpu(1).load(stored).run(inputs, outputs)
     for got, wanted in zip(plans.run(inputs, outputs), expected, strict=True):
         np.testing.assert_array_equal(got, wanted)
-    larger = sample_inputs(graph, {s: high + 1 for s, (_, _, high) in profile.symbols.items()})
+    larger = sample_inputs(stored.entry, {s: high + 1 for s, (_, _, high) in profile.symbols.items()})
     with pytest.raises(LimitError, match=r"nicrt build with larger"):
         plans.run(larger, outputs)
 
 
 def test_a_run_on_buffers_of_the_device() -> None:
-    graph, data, profile = _opened("flow", "spread2")
-    plans = Plans([Plan(graph, profile, _Engine(graph, data), _Device, _Stream())], lambda: "no reason given")
-    inputs = sample_inputs(graph, {s: low + 1 for s, (low, _, _) in profile.symbols.items()})
-    (expected,) = OnnxRuntimeCpu(1).load(graph, data).run(inputs, ["xb"])
+    stored, profile = _opened("flow", "spread2")
+    plans = Plans([Plan(stored.entry, profile, _Engine(stored), _Device, _Stream())], lambda: "no reason given")
+    inputs = sample_inputs(stored.entry, {s: low + 1 for s, (low, _, _) in profile.symbols.items()})
+    (expected,) = OnnxRuntimeCpu(1).load(stored).run(inputs, ["xb"])
     buffers = {name: _Buffer(array.shape, str(array.dtype), None) for name, array in inputs.items()}
     out = _Buffer(expected.shape, "uint8", None)
     run = plans.bind(buffers, {"xb": out})  # of two outputs
@@ -326,17 +353,17 @@ def test_a_run_on_buffers_of_the_device() -> None:
 
 
 def test_shapes_cannot_be_read_from_the_device() -> None:
-    graph, data, profile = _opened("compass", "crop")
-    plans = Plans([Plan(graph, profile, _Engine(graph, data), _Device, _Stream())], lambda: "")
-    inputs = sample_inputs(graph, {s: low for s, (low, _, _) in profile.symbols.items()})
+    stored, profile = _opened("compass", "crop")
+    plans = Plans([Plan(stored.entry, profile, _Engine(stored), _Device, _Stream())], lambda: "")
+    inputs = sample_inputs(stored.entry, {s: low for s, (low, _, _) in profile.symbols.items()})
     assert not plans.capturable
     with pytest.raises(InternalError, match="size from host memory"):
         plans.bind({name: _Buffer(array.shape, str(array.dtype), None) for name, array in inputs.items()}, {})
 
 
 def test_the_gate_lets_rounding_pass_and_stops_more() -> None:
-    graph, data, _ = _opened("shallow", "synthesis")
-    reference = OnnxRuntimeCpu(1).load(graph, data)
+    stored, _ = _opened("shallow", "synthesis")
+    reference = OnnxRuntimeCpu(1).load(stored)
 
     class Off:
         def __init__(self, by: int) -> None:
@@ -347,14 +374,14 @@ def test_the_gate_lets_rounding_pass_and_stops_more() -> None:
             return [np.clip(picture.astype(int) + self.by, 0, 255).astype(np.uint8)]
 
     sizes = {"n": 2, "h": 4, "w": 4}
-    assert [check_accuracy(graph, Off(by), reference, sizes) for by in (0, 1)] == [0, 1]
+    assert [check_accuracy(stored.entry, Off(by), reference, sizes) for by in (0, 1)] == [0, 1]
     with pytest.raises(UnsupportedError, match="off by 2"):
-        check_accuracy(graph, Off(2), reference, sizes)
+        check_accuracy(stored.entry, Off(2), reference, sizes)
 
 
 def test_options_of_onnx_runtimes_own_provider() -> None:
-    graph, _, profile = _opened("compass", "crop")
-    assert profile_options(graph, profile) == {
+    stored, profile = _opened("compass", "crop")
+    assert profile_options(stored.entry, profile) == {
         "trt_profile_min_shapes": "x:1x3x64x64,size:1x1",
         "trt_profile_opt_shapes": "x:2x3x256x256,size:256x256",
         "trt_profile_max_shapes": "x:2x3x512x512,size:512x512",

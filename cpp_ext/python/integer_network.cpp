@@ -28,14 +28,55 @@ using native::IntegerNetwork;
 using Weights = Array<const std::int8_t, nb::ndim<4>>;
 using Pair = std::tuple<std::uint32_t, std::uint32_t>;  // rows, columns
 using Range = std::tuple<std::int32_t, std::int32_t>;
-using PyHead = std::tuple<Weights, Pair>;
-using PyHidden = std::tuple<Weights, Pair, Pair, Range>;
-using Biases = Array<const std::int32_t, nb::ndim<1>>;
-using Multipliers = Array<const float, nb::ndim<1>>;
-using PyRescale = std::tuple<Biases, Multipliers, std::optional<Multipliers>>;
-using PyTable = std::tuple<Multipliers, float, float, float, float, float>;
-using PyRule = std::tuple<float, float, float, float, float, std::uint8_t, std::optional<PyTable>>;
+using Integers = Array<const std::int32_t, nb::ndim<1>>;
+using Floats = Array<const float, nb::ndim<1>>;
 using Tensor = Array<const std::int32_t, nb::ndim<4>>;
+
+/// nicrt._core.NetworkLayer
+struct NetworkLayer {
+    Weights weights;
+    Pair stride, pad;
+    std::int32_t low, high;
+};
+
+/// nicrt._core.NetworkHead
+struct NetworkHead {
+    Weights weights;
+    Pair pad;
+};
+
+/// nicrt._core.Rescale
+struct Rescale {
+    Integers bias;
+    Floats multiplier;
+    std::optional<Floats> negative;
+};
+
+/// nicrt._core.ScaleTable
+struct ScaleTable {
+    Floats values;
+    float low, high, limit, unit, add;
+};
+
+/// nicrt._core.IndexRule
+struct IndexRule {
+    float add, unit, low, high, skip;
+    std::uint8_t skipped;
+    std::optional<ScaleTable> scales;
+
+    /// Views `scales`.
+    [[nodiscard]] native::IndexRule view() const {
+        native::IndexRule rule{add, unit, low, high, skip, skipped, {}};
+        if (scales)
+            rule.table = {{scales->values.data(), scales->values.size()},
+                          scales->low,
+                          scales->high,
+                          scales->limit,
+                          scales->unit,
+                          scales->add};
+        return rule;
+    }
+};
 
 constexpr std::array<std::pair<IntegerIsa, const char*>, 3> names{
     {{IntegerIsa::scalar, "scalar"}, {IntegerIsa::avx2, "avx2"}, {IntegerIsa::avx512_vnni, "avx512_vnni"}}};
@@ -61,12 +102,13 @@ IntegerLayer layer_of(const Weights& weights, const Pair& strides, const Pair& p
             {std::get<0>(range), std::get<1>(range)}};
 }
 
-IntegerNetwork make(const std::vector<PyHidden>& py_hidden, const std::vector<PyHead>& py_heads,
+IntegerNetwork make(const std::vector<NetworkLayer>& py_hidden, const std::vector<NetworkHead>& py_heads,
                     const Range& input, const std::string& name) {
     std::vector<IntegerLayer> hidden, heads;
-    for (const auto& [weights, strides, pads, range] : py_hidden)
-        hidden.push_back(layer_of(weights, strides, pads, range));
-    for (const auto& [weights, pads] : py_heads) heads.push_back(layer_of(weights, {1, 1}, pads, {0, 0}));
+    for (const NetworkLayer& layer : py_hidden)
+        hidden.push_back(layer_of(layer.weights, layer.stride, layer.pad, {layer.low, layer.high}));
+    for (const NetworkHead& head : py_heads)
+        heads.push_back(layer_of(head.weights, {1, 1}, head.pad, {0, 0}));
     const IntegerIsa isa = isa_of(name);
     IntegerNetwork network;
     without_gil([&] {
@@ -75,21 +117,23 @@ IntegerNetwork make(const std::vector<PyHidden>& py_hidden, const std::vector<Py
     return network;
 }
 
-native::IndexRule rule_of(const PyRule& rule) {
-    const auto& [add, unit, low, high, skip, skipped, table] = rule;
-    native::IndexRule result{add, unit, low, high, skip, skipped, {}};
-    if (table) {
-        const auto& [values, lowest, highest, limit, step, shift] = *table;
-        require(values.size() > 0, "a table without values");
-        result.table = {{values.data(), values.size()}, lowest, highest, limit, step, shift};
-    }
-    return result;
+ScaleTable make_table(Floats values, float low, float high, float limit, float unit, float add) {
+    require(values.size() > 0, "a table without values");
+    return {std::move(values), low, high, limit, unit, add};
+}
+
+IndexRule make_rule(float add, float unit, float low, float high, float skip, std::uint8_t skipped,
+                    std::optional<ScaleTable> scales) {
+    IndexRule rule{add, unit, low, high, skip, skipped, std::move(scales)};
+    raise_if_error(native::check(rule.view()));
+    return rule;
 }
 
 /// New arrays [n, channels, height, width] and, per picture of the batch, where its values go.
 class Outputs {
 public:
-    Outputs(const IntegerNetwork& network, const Tensor& in, const std::vector<std::optional<PyRule>>& rules)
+    Outputs(const IntegerNetwork& network, const Tensor& in,
+            const std::vector<std::optional<IndexRule>>& rules)
         : pictures_(in.shape(0)) {
         require(rules.size() == network.heads(), "not one rule per head");
         const std::size_t height = in.shape(2) * network.scale_y(), width = in.shape(3) * network.scale_x();
@@ -99,7 +143,7 @@ public:
             if (const auto& rule = rules[head]) {
                 const auto array = new_array<std::uint8_t>(shape);
                 arrays.append(array);
-                const native::IndexRule index = rule_of(*rule);
+                const native::IndexRule index = rule->view();
                 for (std::size_t n = 0; n < pictures_.size(); ++n)
                     pictures_[n].push_back({nullptr, array.data() + n * places, index});
             } else {
@@ -121,14 +165,16 @@ private:
     std::vector<std::vector<native::HeadOutput>> pictures_;
 };
 
-nb::list run(const IntegerNetwork& network, const Tensor& in, const std::vector<PyRescale>& py_rescales,
-             const std::vector<std::optional<PyRule>>& rules, unsigned threads) {
+nb::list run(const IntegerNetwork& network, const Tensor& in, const std::vector<Rescale>& py_rescales,
+             const std::vector<std::optional<IndexRule>>& rules, unsigned threads) {
     require(in.shape(1) == network.input_channels() && in.shape(2) >= 1 && in.shape(3) >= 1,
             "a tensor that is not [n, channels, height, width] of the network");
     std::vector<native::Rescale> rescales;
-    for (const auto& [bias, multiplier, negative] : py_rescales) {
-        rescales.push_back({{bias.data(), bias.size()}, {multiplier.data(), multiplier.size()}, {}});
-        if (negative) rescales.back().negative = {negative->data(), negative->size()};
+    for (const Rescale& rescale : py_rescales) {
+        native::Rescale& view = rescales.emplace_back();
+        view.bias = {rescale.bias.data(), rescale.bias.size()};
+        view.multiplier = {rescale.multiplier.data(), rescale.multiplier.size()};
+        if (rescale.negative) view.negative = {rescale.negative->data(), rescale.negative->size()};
     }
     Outputs outputs(network, in, rules);
     const std::size_t places = in.shape(1) * in.shape(2) * in.shape(3);
@@ -156,23 +202,45 @@ std::vector<std::string> available() {
 
 }  // namespace
 
+void register_parts(nb::module_& module) {
+    nb::class_<NetworkLayer>(module, "NetworkLayer", "A hidden layer of an IntegerNetwork.")
+        .def(nb::init<Weights, Pair, Pair, std::int32_t, std::int32_t>(), nb::kw_only(),
+             "weights"_a.noconvert(), "stride"_a, "pad"_a, "low"_a, "high"_a,
+             "weights int8[in, out, kernel rows, kernel columns] of a transposed convolution, its stride and "
+             "leading pad (rows, columns); its outputs are clipped to low..high.");
+    nb::class_<NetworkHead>(module, "NetworkHead", "A last layer of an IntegerNetwork.")
+        .def(nb::init<Weights, Pair>(), nb::kw_only(), "weights"_a.noconvert(), "pad"_a,
+             "As NetworkLayer, with a stride of 1, and not clipped.");
+    nb::class_<Rescale>(module, "Rescale", "From the sums of a layer to its values.")
+        .def(nb::init<Integers, Floats, std::optional<Floats>>(), nb::kw_only(), "bias"_a.noconvert(),
+             "multiplier"_a.noconvert(), "negative"_a.noconvert() = nb::none(),
+             "bias int32[out], multiplier float32[out] and, of hidden layers, negative float32[out]: (sum + "
+             "bias) * multiplier, or (sum + bias) * negative where that is larger.");
+    nb::class_<ScaleTable>(module, "ScaleTable", "From rounded values to integers of a table.")
+        .def(nb::new_(&make_table), nb::kw_only(), "values"_a.noconvert(), "low"_a, "high"_a, "limit"_a,
+             "unit"_a, "add"_a,
+             "values float32[k], looked up at v clipped to low..high, from `limit` on at floor(v * unit) + "
+             "add.");
+    nb::class_<IndexRule>(module, "IndexRule",
+                          "From rounded values v, or what `scales` has for them, to uint8.")
+        .def(nb::new_(&make_rule), nb::kw_only(), "add"_a, "unit"_a, "low"_a, "high"_a, "skip"_a, "skipped"_a,
+             "scales"_a = nb::none(),
+             "floor((v + add) * unit), clipped to low..high (within 0..255); below skip it becomes skipped. "
+             "Raises ValueError for numbers beyond what the kernels take.");
+}
+
 void register_integer_network(nb::module_& module) {
+    register_parts(module);
     nb::class_<IntegerNetwork>(
         module, "IntegerNetwork",
         "Transposed convolutions of integers, and convolutions (heads) of what they give.")
         .def(nb::new_(&make), "hidden"_a, "heads"_a, "input_range"_a, "isa"_a = "best",
-             "hidden: per layer weights int8[in, out, kernel rows, kernel columns], strides and leading pads "
-             "(rows, "
-             "columns), (low, high) that its outputs are clipped to. heads: the same without strides and "
-             "limits.")
+             "input_range: (low, high) of the inputs. Raises UnsupportedError for layers and sums beyond "
+             "what the kernels hold, ValueError for layers that do not fit each other.")
         .def_prop_ro("isa", &name_of, "What it computes with; one of `integer_isas()`.")
         .def("run", &run, "tensor"_a.noconvert(), "rescales"_a.noconvert(), "rules"_a, "threads"_a,
-             "tensor: int32[n, in, h, w]. rescales: per layer, then per head, bias int32[out], multiplier "
-             "float32[out] and that of negative sums or None. rules: per head None (float32 values) or (add, "
-             "unit, "
-             "low, high, skip, skipped, table) of an index (uint8); table: None or (values float32[k], low, "
-             "high, "
-             "limit, unit, add). Gives one array [n, out, h', w'] per head.");
+             "tensor: int32[n, in, h, w]. rescales: per layer, then per head. rules: per head, None for one "
+             "that gives float32 values. One array [n, out, h', w'] per head, float32 or uint8.");
     module.def("integer_isas", &available,
                "Instruction sets of IntegerNetwork on this processor, the best one last.");
 }

@@ -33,7 +33,7 @@ void translate_memory_errors(const std::exception_ptr& error, void*) {
 }  // namespace
 
 NB_MODULE(_core, module) {
-    module.doc() = "The C++ core of nicrt: entropy coder, streams and container (cpp_ext/FORMAT.md).";
+    module.doc() = "The C++ core of nicrt: entropy coder, streams and container (docs/FORMAT.md).";
     nanobind::register_exception_translator(&translate_memory_errors);
     nicrt::python::register_segment(module);
     nicrt::python::register_container(module);

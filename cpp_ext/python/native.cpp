@@ -28,13 +28,26 @@ using namespace nb::literals;
 using native::Arithmetic;
 
 using Vector = Array<const float, nb::ndim<1>>;
-using Weights = Array<const float, nb::ndim<4>>;
-using Pair = std::tuple<std::uint32_t, std::uint32_t>;  // rows, columns
-using PyNorm = std::tuple<Vector, Array<const float, nb::ndim<2>>>;
-using PyLayer = std::tuple<Weights, Vector, Pair, Pair, float, std::optional<PyNorm>>;
+using Matrix = Array<const float, nb::ndim<2>>;
 using Floats = Array<const float, nb::ndim<4>>;
 using Integers = Array<const std::int32_t, nb::ndim<4>>;
-using PyTerm = std::tuple<std::variant<Floats, Integers>, Vector>;
+using Pair = std::tuple<std::uint32_t, std::uint32_t>;  // rows, columns
+
+/// nicrt._core.ChainLayer
+struct ChainLayer {
+    Floats weights;
+    Vector bias;
+    Pair stride, pad;
+    float slope;
+    std::optional<Vector> beta;
+    std::optional<Matrix> gamma;
+};
+
+/// nicrt._core.ChainTerm
+struct ChainTerm {
+    std::variant<Floats, Integers> tensor;
+    Vector scale;
+};
 
 constexpr std::array<std::pair<Arithmetic, const char*>, 4> names{{{Arithmetic::scalar, "scalar"},
                                                                    {Arithmetic::avx2, "avx2"},
@@ -55,33 +68,30 @@ std::uint32_t extent(std::size_t value) {
 
 std::span<const float> span_of(const Vector& vector) { return {vector.data(), vector.size()}; }
 
-native::Layer layer_of(const PyLayer& layer) {
-    const auto& [weights, bias, strides, pads, slope, norm] = layer;
+native::Layer layer_of(const ChainLayer& layer) {
     native::Layer result;
-    result.in = extent(weights.shape(0));
-    result.out = extent(weights.shape(1));
-    result.y = {extent(weights.shape(2)), std::get<0>(strides), std::get<0>(pads)};
-    result.x = {extent(weights.shape(3)), std::get<1>(strides), std::get<1>(pads)};
-    result.slope = slope;
-    result.weights = {weights.data(), weights.size()};
-    result.bias = span_of(bias);
-    if (norm) {
-        const auto& [beta, gamma] = *norm;
-        result.norm = {span_of(beta), {gamma.data(), gamma.size()}};
-    }
+    result.in = extent(layer.weights.shape(0));
+    result.out = extent(layer.weights.shape(1));
+    result.y = {extent(layer.weights.shape(2)), std::get<0>(layer.stride), std::get<0>(layer.pad)};
+    result.x = {extent(layer.weights.shape(3)), std::get<1>(layer.stride), std::get<1>(layer.pad)};
+    result.slope = layer.slope;
+    result.weights = {layer.weights.data(), layer.weights.size()};
+    result.bias = span_of(layer.bias);
+    require(layer.beta.has_value() == layer.gamma.has_value(), "beta without gamma, or gamma without beta");
+    if (layer.beta) result.norm = {span_of(*layer.beta), {layer.gamma->data(), layer.gamma->size()}};
     return result;
 }
 
-native::Chain make(const std::vector<PyLayer>& py_layers, const std::string& name) {
+native::Chain make(const std::vector<ChainLayer>& py_layers, const std::string& name) {
     std::vector<native::Layer> layers;
-    for (const PyLayer& layer : py_layers) layers.push_back(layer_of(layer));
+    for (const ChainLayer& layer : py_layers) layers.push_back(layer_of(layer));
     const Arithmetic arithmetic = arithmetic_of(name);
     native::Chain chain;
     without_gil([&] { return native::Chain::make(layers, arithmetic, chain); });
     return chain;
 }
 
-auto run(const native::Chain& chain, const std::vector<PyTerm>& terms, const Vector& offset, float low,
+auto run(const native::Chain& chain, const std::vector<ChainTerm>& terms, const Vector& offset, float low,
          float high, unsigned threads) {
     require(!terms.empty(), "no terms");
     native::Input input;
@@ -121,19 +131,27 @@ std::vector<std::string> available() {
 }  // namespace
 
 void register_native(nb::module_& module) {
+    nb::class_<ChainLayer>(module, "ChainLayer", "A transposed convolution of a Chain.")
+        .def(nb::init<Floats, Vector, Pair, Pair, float, std::optional<Vector>, std::optional<Matrix>>(),
+             nb::kw_only(), "weights"_a.noconvert(), "bias"_a.noconvert(), "stride"_a = Pair(1, 1),
+             "pad"_a = Pair(0, 0), "slope"_a = 1.0F, "beta"_a.noconvert() = nb::none(),
+             "gamma"_a.noconvert() = nb::none(),
+             "weights float32[in, out, kernel rows, kernel columns], bias float32[out], stride and leading "
+             "pad (rows, columns), slope of the leaky ReLU behind it (1: none), and of the inverse GDN of "
+             "its input beta float32[in] and gamma float32[in, in].");
+    nb::class_<ChainTerm>(module, "ChainTerm", "A tensor of the sum that a Chain reads.")
+        .def(nb::init<std::variant<Floats, Integers>, Vector>(), nb::kw_only(), "tensor"_a.noconvert(),
+             "scale"_a.noconvert(),
+             "tensor float32 or int32[1, in, h, w], and scale float32[in] of its channels.");
     nb::class_<native::Chain>(module, "Chain",
                               "A chain of transposed convolutions from latents to a picture.")
         .def(nb::new_(&make), "layers"_a, "arithmetic"_a = "best",
-             "layers: per layer weights float32[in, out, kernel rows, kernel columns], bias float32[out], "
-             "strides and "
-             "leading pads (rows, columns), slope of the leaky ReLU behind it, and the inverse GDN of its "
-             "input, "
-             "beta float32[in] and gamma float32[in, in], or None.")
+             "Raises UnsupportedError for layers beyond what the kernels do, ValueError for ones that do not "
+             "fit each other.")
         .def_prop_ro("arithmetic", &name_of, "What it computes with; one of `arithmetics()`.")
-        .def("run", &run, "terms"_a.noconvert(), "offset"_a.noconvert(), "low"_a, "high"_a, "threads"_a,
-             "The picture uint8[1, H, W, out], clipped to low..high and truncated, of the latents offset[c] "
-             "+ sum of "
-             "scale[c] * tensor[c] over terms (tensor float32 or int32[1, in, h, w], scale float32[in]).");
+        .def("run", &run, "terms"_a, "offset"_a.noconvert(), "low"_a, "high"_a, "threads"_a,
+             "The picture uint8[1, H, W, out], clipped to low..high and truncated, of offset[c] + sum of "
+             "scale[c] * tensor[c] over the terms; offset float32[in].");
     module.def("arithmetics", &available, "The arithmetics of Chain on this processor, the best one last.");
 }
 

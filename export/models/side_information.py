@@ -30,7 +30,7 @@ from .entropy import (
 STRIDE = 2  # latents per hyper latent in each direction
 Z_LIMIT = 127
 LEAKY_SLOPE = 0.01
-_FLOOR = 0.3
+FLOOR = 0.3
 """Added to magnitudes before the logarithm: those well below half a step are all the same."""
 
 
@@ -60,7 +60,7 @@ class SideInformation(nn.Module):
 
     def analyse(self, v: Tensor, step: Tensor | float = 1.0) -> Tensor:
         """Latents, quantisation step (a number, or broadcast to them) → continuous z."""
-        magnitudes = torch.log(v.abs() / step + _FLOOR)
+        magnitudes = torch.log(v.abs() / step + FLOOR)
         return cast(Tensor, self.h_a(torch.cat([v / self._spread, magnitudes], 1)))
 
     def cost(self, v: Tensor, step: Tensor | float = 1.0, integers: bool = False) -> tuple[Tensor, Tensor, Tensor]:

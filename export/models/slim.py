@@ -49,21 +49,6 @@ class SlimConv(nn.Module):
             return F.conv_transpose2d(x, weight, bias, self.stride, padding, self.stride - 1)
         return F.conv2d(x, weight, bias, self.stride, padding)
 
-    def alone(self, number: int) -> nn.Conv2d | nn.ConvTranspose2d:
-        """The layer of one width, with weights of its own."""
-        weight, bias = self.slices(number)
-        first, second, kernel = weight.shape[:3]
-        layer: nn.Conv2d | nn.ConvTranspose2d
-        if self.transposed:
-            layer = nn.ConvTranspose2d(first, second, kernel, self.stride, kernel // 2, self.stride - 1)
-        else:
-            layer = nn.Conv2d(second, first, kernel, self.stride, kernel // 2)
-        with torch.no_grad():
-            layer.weight.copy_(weight)
-            assert layer.bias is not None
-            layer.bias.copy_(bias)
-        return layer.requires_grad_(False)
-
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -5,43 +5,44 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection
 
-from ..bundle import Bundle
+from ..bundle import BadPartError, Bundle
 from ..errors import UnsupportedError
+from ..limits import DEFAULT_LIMITS, Limits
+from .allowance import Allowance
 from .base import Backend, Executable, OtherKindError
 from .proving import prove
 
 AUTO = "auto"
 
 
-def _native(bundle: Bundle, threads: int) -> Backend:
+def _native(bundle: Bundle, threads: int, allowance: Allowance) -> Backend:
     from .native import NativeCpu
 
     return NativeCpu(threads)
 
 
-def _onnxruntime(bundle: Bundle, threads: int) -> Backend:
+def _onnxruntime(bundle: Bundle, threads: int, allowance: Allowance) -> Backend:
     from .onnxruntime_cpu import OnnxRuntimeCpu
 
-    return OnnxRuntimeCpu(threads)
+    return OnnxRuntimeCpu(threads, allowance=allowance)
 
 
-def _tensorrt(bundle: Bundle, threads: int) -> Backend:
+def _tensorrt(bundle: Bundle, threads: int, allowance: Allowance) -> Backend:
     from .tensorrt import TensorRt
 
     return TensorRt()
 
 
-def _onnxruntime_tensorrt(bundle: Bundle, threads: int) -> Backend:
+def _onnxruntime_tensorrt(bundle: Bundle, threads: int, allowance: Allowance) -> Backend:
     from ..profiles import DEFAULT_PICTURES, profiles
     from .onnxruntime_tensorrt import OnnxRuntimeTensorRt
 
-    graphs = bundle.manifest.graphs
     found = profiles(bundle.manifest, DEFAULT_PICTURES, encoding=True)
-    return OnnxRuntimeTensorRt(threads, {graphs[name].file: profile for name, profile in found.items()})
+    return OnnxRuntimeTensorRt(threads, found, allowance)
 
 
 # Each is tried for each graph; what cannot load it or fails its proofs is passed over.
-_BACKENDS: dict[str, Callable[[Bundle, int], Backend]] = {
+_BACKENDS: dict[str, Callable[[Bundle, int, Allowance], Backend]] = {
     "native": _native,
     "onnxruntime": _onnxruntime,
     "tensorrt": _tensorrt,
@@ -56,13 +57,13 @@ def backend_names() -> list[str]:
     return [AUTO, *_BACKENDS]
 
 
-def _built(bundle: Bundle, threads: int) -> list[Backend]:
+def _built(bundle: Bundle, threads: int, allowance: Allowance) -> list[Backend]:
     """TensorRT, where plans of this bundle have been built and a GPU can run them."""
     from .tensorrt_plans import has_plans, plans_folder
 
     try:
-        if has_plans(plans_folder(), {graph.sha256 for graph in bundle.manifest.graphs.values()}):
-            return [_tensorrt(bundle, threads)]
+        if has_plans(plans_folder(), bundle.manifest.onnx_hashes):
+            return [_tensorrt(bundle, threads, allowance)]
     except UnsupportedError:
         pass
     return []
@@ -71,7 +72,8 @@ def _built(bundle: Bundle, threads: int) -> list[Backend]:
 class GraphSet:
     """The graphs of one bundle, loaded when first run. Safe to use from many threads."""
 
-    def __init__(self, bundle: Bundle, backends: list[Backend]) -> None:
+    def __init__(self, bundle: Bundle, backends: list[Backend], allowance: Allowance | None = None) -> None:
+        self.allowance = allowance or Allowance()
         self._bundle = bundle
         self._backends = backends
         self._loaded: dict[str, tuple[Executable, str]] = {}
@@ -79,19 +81,24 @@ class GraphSet:
         self.refusals: dict[str, list[str]] = {}
 
     @classmethod
-    def open(cls, bundle: Bundle, backend: str, threads: int) -> GraphSet:
+    def open(cls, bundle: Bundle, backend: str, threads: int, limits: Limits = DEFAULT_LIMITS) -> GraphSet:
         """backend: "auto" or a name of `backend_names()`. Raises ValueError for another name."""
+        allowance = Allowance(limits)
         if backend != AUTO and backend not in _BACKENDS:
             raise ValueError(f"unknown backend {backend!r}; there are: {', '.join(backend_names())}")
         names = _PREFERRED if backend == AUTO else dict.fromkeys([backend, _GENERAL])
-        backends = [_BACKENDS[name](bundle, threads) for name in names]
-        return cls(bundle, [*_built(bundle, threads), *backends] if backend == AUTO else backends)
+        backends = [_BACKENDS[name](bundle, threads, allowance) for name in names]
+        built = _built(bundle, threads, allowance) if backend == AUTO else []
+        return cls(bundle, [*built, *backends], allowance)
 
     def get(self, name: str) -> Executable:
-        """The graph, ready to run. Raises UnsupportedError when no backend can be trusted with it."""
+        """The graph, ready to run. Raises UnsupportedError when no backend can be trusted with it, LimitError when
+        loading and proving it takes more than it may.
+        """
         with self._locks[name]:
             if name not in self._loaded:
-                self._loaded[name] = self._load(name)
+                with self.allowance.loading():
+                    self._loaded[name] = self._load(name)
             return self._loaded[name][0]
 
     def workspace(self, name: str) -> float:
@@ -114,14 +121,15 @@ class GraphSet:
         return {name: backend for name, (_, backend) in self._loaded.items()}
 
     def _load(self, name: str) -> tuple[Executable, str]:
-        graph = self._bundle.manifest.graphs[name]
-        data = self._bundle.graph_bytes(name)
+        stored = self._bundle.graph(name)
         refusals, others = [], []
         for backend in self._backends:
             try:
-                executable = backend.load(graph, data)
-                if graph.exact:
-                    prove(graph, executable, backend.identity())
+                executable = backend.load(stored)
+                if stored.entry.exact:
+                    prove(stored, executable, backend.identity(), self.allowance)
+            except BadPartError:  # no other form makes up for it
+                raise
             except OtherKindError as error:
                 others.append(f"{backend.name}: {error}")
                 continue

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..bundle import StoredGraph
 from ..errors import UnsupportedError
 from ..manifest import Graph
 from ..profiles import Profile
@@ -42,10 +43,10 @@ def check_accuracy(graph: Graph, executable: Executable, reference: Executable, 
     return worst
 
 
-def check_against_cpu(graph: Graph, data: bytes, executable: Executable, profile: Profile) -> float:
+def check_against_cpu(stored: StoredGraph, executable: Executable, profile: Profile) -> float:
     """`check_accuracy` by ONNX Runtime on one thread, at a small size that the profile allows."""
     sizes = {s: min(max(least, GATE_EXTENT), most) for s, (least, _, most) in profile.symbols.items()}
-    return check_accuracy(graph, executable, OnnxRuntimeCpu(1).load(graph, data), sizes)
+    return check_accuracy(stored.entry, executable, OnnxRuntimeCpu(1).load(stored), sizes)
 
 
 def sample_inputs(graph: Graph, symbols: Mapping[str, int]) -> dict[str, Array]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
+from ..bundle import StoredGraph
 from ..errors import UnsupportedError
-from ..manifest import Graph
 
 Array = npt.NDArray[Any]
 
@@ -30,10 +30,19 @@ class Executable(Protocol):
         ...
 
 
+@runtime_checkable
+class Stoppable(Protocol):
+    """An executable that can be stopped while it runs."""
+
+    def run_within(self, seconds: float, inputs: Mapping[str, Array], outputs: list[str]) -> list[Array]:
+        """As `Executable.run`. Raises OverLimitError after so many seconds."""
+        ...
+
+
 class Backend(Protocol):
     name: str
 
-    def load(self, graph: Graph, data: bytes) -> Executable:
+    def load(self, stored: StoredGraph) -> Executable:
         """Raises UnsupportedError when this backend cannot run the graph, OtherKindError when it is not meant to."""
         ...
 

@@ -7,6 +7,7 @@ in the network, unless ORT_DISABLE_TELEMETRY is 1 when it is loaded: its `disabl
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from types import ModuleType
 
 from ..errors import UnsupportedError
@@ -20,6 +21,11 @@ def disable_telemetry() -> None:
     """To be called before anything imports ONNX Runtime in this process."""
     if os.environ.get(ALLOW_VARIABLE, "0") != "1":
         os.environ.setdefault(_DISABLE_VARIABLE, "1")
+
+
+def has_onnxruntime() -> bool:
+    """Whether it is installed. It is not imported for that."""
+    return find_spec("onnxruntime") is not None
 
 
 def import_onnxruntime() -> ModuleType:

@@ -8,12 +8,16 @@ it follows the documentation, and the tests look at its options only.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from ..bundle import StoredGraph
 from ..errors import UnsupportedError
 from ..manifest import Graph
+from ..private_folder import PrivateFolder, say_once
 from ..profiles import Profile
 from .accuracy import check_against_cpu
+from .allowance import Allowance
 from .onnxruntime_cpu import OnnxRuntimeCpu, Session
 from .tensorrt_library import gpu_name
 from .tensorrt_plans import plans_folder
@@ -23,42 +27,52 @@ EXACT_PROVIDER = ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_se
 
 
 class OnnxRuntimeTensorRt(OnnxRuntimeCpu):
-    """profiles: of each graph, by the graph's file. threads: of the CPU, for what the provider leaves to it."""
+    """profiles: of each graph, by its name. threads: of the CPU, for what the provider leaves to it."""
 
     name = "onnxruntime-tensorrt"
 
-    def __init__(self, threads: int, profiles: Mapping[str, Profile]) -> None:
-        super().__init__(threads)
+    def __init__(self, threads: int, profiles: Mapping[str, Profile], allowance: Allowance | None = None) -> None:
+        super().__init__(threads, allowance=allowance)
         self._profiles = profiles
         if PROVIDER not in self._library.get_available_providers():
             raise UnsupportedError(f"this ONNX Runtime has no {PROVIDER}: install onnxruntime-gpu and TensorRT")
 
-    def load(self, graph: Graph, data: bytes) -> Session:
-        session = super().load(graph, data)
-        wanted = self._providers(graph)[0][0]
+    def load(self, stored: StoredGraph) -> Session:
+        session = super().load(stored)
+        wanted = self._providers(stored)[0][0]
         if wanted not in session.providers():
             raise UnsupportedError(f"ONNX Runtime does without its {wanted}")
-        if not graph.exact:
-            check_against_cpu(graph, data, session, self._profiles[graph.file])
+        if not stored.entry.exact:
+            check_against_cpu(stored, session, self._profiles[stored.name])
         return session
 
-    def _providers(self, graph: Graph) -> list[Any]:
-        if graph.exact:
+    def _providers(self, stored: StoredGraph) -> list[Any]:
+        if stored.entry.exact:
             return [EXACT_PROVIDER, "CPUExecutionProvider"]
-        if graph.file not in self._profiles:
+        if stored.name not in self._profiles:
             raise UnsupportedError("its shapes are not known: no program of the bundle runs it")
-        folder = plans_folder() / "onnxruntime" / f"{self._library.__version__}-{graph.sha256[:24]}"
-        options = {
-            **profile_options(graph, self._profiles[graph.file]),
-            "trt_engine_cache_enable": "1",
-            "trt_engine_cache_path": str(folder),
-            "trt_timing_cache_enable": "1",
-            "trt_timing_cache_path": str(folder),
-        }
+        options = profile_options(stored.entry, self._profiles[stored.name])
+        options |= cache_options(plans_folder() / "onnxruntime" / f"{self._library.__version__}-{stored.leaf[:24]}")
         return [(PROVIDER, options), EXACT_PROVIDER, "CPUExecutionProvider"]
 
     def identity(self) -> str:
         return f"{super().identity()} {self.name} {gpu_name()}"
+
+
+def cache_options(folder: Path) -> dict[str, str]:
+    """The provider's options for engines kept in `folder`, which it reads and writes by itself; none are kept where
+    somebody else could write there."""
+    try:
+        path = str(PrivateFolder.create(folder).path)
+    except OSError as error:
+        say_once(error)
+        return {"trt_engine_cache_enable": "0", "trt_timing_cache_enable": "0"}
+    return {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": path,
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": path,
+    }
 
 
 def profile_options(graph: Graph, profile: Profile) -> dict[str, str]:

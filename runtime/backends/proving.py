@@ -3,48 +3,66 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from pathlib import Path
+from collections.abc import Mapping
+from contextlib import suppress
 
+from ..bundle import StoredGraph
+from ..claims import check_proofs
 from ..errors import NicrtError, UnsupportedError
-from ..manifest import Graph
+from ..private_folder import PrivateFolder, cache_folder, say_once
 from ..proofs import outputs_sha256, proof_inputs
-from .base import Executable
+from .allowance import Allowance, OverLimitError
+from .base import Array, Executable, Stoppable
 
-CACHE_VARIABLE = "NICRT_CACHE"
-
-
-def cache_folder() -> Path:
-    """Where nicrt keeps what it can make again; $NICRT_CACHE, else the user's cache folder."""
-    if CACHE_VARIABLE in os.environ:
-        return Path(os.environ[CACHE_VARIABLE])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nicrt"
+MARKS = "proofs"  # folder of the cache
 
 
-def prove(graph: Graph, executable: Executable, identity: str) -> None:
-    """Raise UnsupportedError unless the graph gives the very integers it should on this backend."""
-    mark = _mark(graph, identity)
-    if mark is not None and mark.exists():
+def prove(stored: StoredGraph, executable: Executable, identity: str, allowance: Allowance | None = None) -> None:
+    """Raise UnsupportedError unless the graph gives the very integers it should on this backend, and OverLimitError
+    where it does not get there within the allowance."""
+    allowance = allowance or Allowance()
+    graph, mark = stored.entry, _mark(stored, identity)
+    check_proofs(graph)
+    if _is_marked(mark):
         return
     outputs = [name for name, port in graph.outputs.items() if port.dtype != "float32"]
     for proof in graph.proofs:
         try:
-            results = executable.run(proof_inputs(graph, proof), outputs)
+            results = _run(executable, proof_inputs(graph, proof), outputs, allowance)
+        except OverLimitError:
+            raise
         except NicrtError as error:
             raise UnsupportedError(f"it fails on a proof vector ({error})") from error
         if outputs_sha256(graph, dict(zip(outputs, results, strict=True))) != proof.sha256:
             raise UnsupportedError("its results differ from the proof vectors: not exact on this device")
-    if mark is not None:
-        try:
-            mark.parent.mkdir(parents=True, exist_ok=True)
-            mark.touch()
-        except OSError:
-            pass  # a read-only home only costs the proof again
+    _set(mark)
 
 
-def _mark(graph: Graph, identity: str) -> Path | None:
-    key = "\n".join([graph.sha256, identity, *(f"{p.seed} {p.sizes} {p.sha256}" for p in graph.proofs)])
+def _run(executable: Executable, inputs: Mapping[str, Array], outputs: list[str], allowance: Allowance) -> list[Array]:
+    left_s = allowance.left_s()
+    if left_s == 0:
+        raise allowance.too_long()
+    if isinstance(executable, Stoppable):
+        return executable.run_within(left_s, inputs, outputs)
+    return executable.run(inputs, outputs)
+
+
+def _mark(stored: StoredGraph, identity: str) -> str:
+    """The name of a proof's mark."""
+    key = "\n".join([stored.leaf, identity, *(f"{p.seed} {p.sizes} {p.sha256}" for p in stored.entry.proofs)])
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _is_marked(mark: str) -> bool:
     try:
-        return cache_folder() / "proofs" / hashlib.sha256(key.encode()).hexdigest()
-    except (OSError, RuntimeError):  # no home folder
-        return None
+        return PrivateFolder(cache_folder() / MARKS).has(mark)
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home folder
+        if isinstance(error, OSError):
+            say_once(error)
+        return False
+
+
+def _set(mark: str) -> None:
+    """What cannot be kept, as in a read-only home, only costs the proof again."""
+    with suppress(OSError, RuntimeError):
+        PrivateFolder.create(cache_folder() / MARKS).write(mark, b"")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..bundle import StoredGraph
 from ..errors import InternalError, LimitError, UnsupportedError
 from ..manifest import Graph
 from ..profiles import Profile, Shape
@@ -154,11 +155,10 @@ class TensorRt:
         self._stream = stream or self._device.Stream()
         self._runtime = self._library.module.Runtime(self._library.log)
 
-    def load(self, graph: Graph, data: bytes) -> Plans:
+    def load(self, stored: StoredGraph) -> Plans:
         """The graph's plans, largest first. A float graph has to pass the gate; exact ones are proven by who asks."""
-        stem = Path(graph.file).stem
-        key = key_of(graph, self._library)
-        found = list(find_plans(self._folder, stem, key))
+        graph, key = stored.entry, key_of(stored, self._library)
+        found = list(find_plans(self._folder, stored.name, key))
         found.sort(key=lambda entry: sum(most for _, _, most in entry[1].symbols.values()), reverse=True)
         plans = [
             Plan(graph, profile, self._engine(read_plan(path, key)), self._device, self._stream)
@@ -166,7 +166,7 @@ class TensorRt:
         ]
         executable = Plans(plans, self._library.errors)
         if not graph.exact:
-            check_against_cpu(graph, data, executable, found[0][1])
+            check_against_cpu(stored, executable, found[0][1])
         return executable
 
     def _engine(self, plan: bytes) -> Any:

@@ -13,15 +13,21 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from ..bundle import Bundle
+from ..bundle import Bundle, StoredGraph
 from ..errors import ImageError, LimitError, UnsupportedError, one_line
 from ..manifest import Graph
 from ..profiles import Pictures, Profile, profiles
+from .base import OtherKindError
 from .tensorrt_library import Library
-from .tensorrt_plans import Key, plan_path, write_atomically, write_plan
+from .tensorrt_plans import Key, plan_path, read_private, write_plan, write_private
 
 MAX_ELEMENTS = (1 << 31) - 1
 """Of one tensor: TensorRT counts them with 32 bits, and its builder does not object to more."""
+
+MAX_LAYERS = 2500
+"""Of a network. What the builder does with a chain of them nests as deep: 3500 additions in a row overran its stack,
+which ended the process. Time grows with the square: 2500 took 10 s."""
+MAX_TIMINGS_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -42,30 +48,33 @@ def build_bundle(
     as `build_plan`, with the graph's name, and ImageError for a plan that exists unless `replace`."""
     timings = None if used.ahead_of_time else folder / f"timings-{used.version}.cache"
     for name, profile in profiles(bundle.manifest, pictures, encoding=encoding).items():
-        graph, data = bundle.manifest.graphs[name], bundle.graph_bytes(name)
-        existing = plan_path(folder, Path(graph.file).stem, key_of(graph, used), profile)
+        stored = bundle.graph(name)
+        existing = plan_path(folder, name, key_of(stored, used), profile)
         if not replace and existing.exists():
             raise ImageError(f"cannot write {existing}: it exists")
         start = perf_counter()
         try:
-            plan = build_plan(graph, data, profile, used, timings)
+            plan = build_plan(stored, profile, used, timings)
         except (UnsupportedError, LimitError) as error:
             raise type(error)(f"graph {name!r}: {error}") from None
         seconds = perf_counter() - start
-        path = write_plan(folder, Path(graph.file).stem, key_of(graph, used), profile, plan)
+        path = write_plan(folder, name, key_of(stored, used), profile, plan)
         yield Built(name, profile, seconds, len(plan), path)
 
 
-def key_of(graph: Graph, used: Library) -> Key:
-    """What a plan of the graph built here is for."""
-    return Key(graph=graph.sha256, library=str(used), target=used.target(), tf32=not graph.exact)
+def key_of(stored: StoredGraph, used: Library) -> Key:
+    """What a plan of the graph built here is for. Raises OtherKindError for a graph without an ONNX form."""
+    if stored.entry.onnx is None:
+        raise OtherKindError(f"graph {stored.name!r} has no ONNX form, which TensorRT needs")
+    tf32 = not stored.entry.exact
+    return Key(graph=stored.entry.onnx.sha256, library=str(used), target=used.target(), tf32=tf32)
 
 
-def build_plan(graph: Graph, data: bytes, profile: Profile, used: Library, timings: Path | None = None) -> bytes:
+def build_plan(stored: StoredGraph, profile: Profile, used: Library, timings: Path | None = None) -> bytes:
     """timings: file in which `tensorrt` keeps what it measured, so that the next build is quicker (`tensorrt_rtx`
     measures nothing). Raises UnsupportedError for what TensorRT cannot parse or build, LimitError for shapes that are
     too large."""
-    trt = used.module
+    graph, data, trt = stored.entry, stored.onnx(), used.module
     builder = trt.Builder(used.log)
     flags = trt.NetworkDefinitionCreationFlag
     network = builder.create_network(1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0)
@@ -78,20 +87,28 @@ def build_plan(graph: Graph, data: bytes, profile: Profile, used: Library, timin
     outputs = [network.get_output(number).name for number in range(network.num_outputs)]
     if {tensor.name for tensor in inputs} != set(graph.inputs) or set(outputs) != set(graph.outputs):
         raise UnsupportedError("the ports of the ONNX model are not those of the manifest")
+    if network.num_layers > MAX_LAYERS:
+        raise UnsupportedError(f"a network of {network.num_layers} layers, more than the {MAX_LAYERS} that are safe")
     check_elements(network, graph, profile)
     config = builder.create_builder_config()
     if graph.exact:
         config.clear_flag(trt.BuilderFlag.TF32)
     config.add_optimization_profile(_optimization_profile(builder, graph, inputs, profile))
     if timings is not None:
-        known = timings.read_bytes() if timings.exists() else b""
-        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+        config.set_timing_cache(config.create_timing_cache(_known(timings)), ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise UnsupportedError(f"TensorRT cannot build it: {one_line(used.errors())}")
     if timings is not None:
-        write_atomically(timings, bytes(config.get_timing_cache().serialize()))
+        write_private(timings, bytes(config.get_timing_cache().serialize()))
     return bytes(plan)
+
+
+def _known(timings: Path) -> bytes:
+    try:
+        return read_private(timings, MAX_TIMINGS_BYTES)
+    except FileNotFoundError:
+        return b""
 
 
 def _optimization_profile(builder: Any, graph: Graph, inputs: list[Any], profile: Profile) -> Any:
@@ -114,7 +131,10 @@ def check_elements(network: Any, graph: Graph, profile: Profile) -> None:
     free = [tuple(tensor.shape) for tensor in inputs]
     for tensor in inputs:
         tensor.shape = profile.shapes(graph.inputs[tensor.name])[2]
-    most = max(_elements(tensor) for tensor in _tensors(network))
+    try:
+        most = max(_elements(tensor) for tensor in _tensors(network))
+    except RuntimeError as error:  # shapes that do not fit each other
+        raise UnsupportedError(f"TensorRT finds no shapes in it: {one_line(error)}") from None
     for tensor, shape in zip(inputs, free, strict=True):
         tensor.shape = shape
     if most > MAX_ELEMENTS:

@@ -15,9 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from ..errors import UnsupportedError, one_line
+from ..private_folder import NotPrivateError, PrivateFolder, cache_folder, say_once
 from ..profiles import Profile
-from ..whole_files import write_file
-from .proving import cache_folder
 
 PLANS_VARIABLE = "NICRT_PLANS"
 MAGIC = b"nicrt plan 1\n"
@@ -42,6 +41,14 @@ class Header(Struct, frozen=True, forbid_unknown_fields=True):
     plan_sha256: str
 
 
+class NotPrivatePlansError(UnsupportedError):
+    """Plans that somebody else could have written."""
+
+    def __init__(self, problem: NotPrivateError) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
 def plans_folder() -> Path:
     """$NICRT_PLANS, else a folder of the cache. Raises UnsupportedError where there is no home folder."""
     if PLANS_VARIABLE in os.environ:
@@ -59,26 +66,38 @@ def plan_path(folder: Path, stem: str, key: Key, profile: Profile) -> Path:
 
 
 def write_plan(folder: Path, stem: str, key: Key, profile: Profile, plan: bytes) -> Path:
-    """Write a plan to its `plan_path`, whole or not at all."""
+    """Write a plan to its `plan_path`, whole or not at all. Raises UnsupportedError."""
     header = Header(key, profile, len(plan), hashlib.sha256(plan).hexdigest())
     path = plan_path(folder, stem, key, profile)
-    write_atomically(path, MAGIC + msgspec.json.encode(header) + b"\n" + plan)
+    write_private(path, MAGIC + msgspec.json.encode(header) + b"\n" + plan)
     return path
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Whole or not at all, whoever else writes it. Raises UnsupportedError where that cannot be."""
+def write_private(path: Path, data: bytes) -> None:
+    """Whole or not at all, into a folder of this user, which is made where it is missing. Raises UnsupportedError where
+    that cannot be: what is written to a folder that is open to others would not be read from there."""
     try:
-        write_file(path, data)
+        PrivateFolder.create(path.parent).write(path.name, data)
     except OSError as error:
-        raise UnsupportedError(f"{path}: cannot write it: {error.strerror or error}") from None
+        raise _refusal(path, error) from None
+
+
+def read_private(path: Path, most_bytes: int) -> bytes:
+    """The first bytes of a file that nobody else can have written. Raises FileNotFoundError, and UnsupportedError for
+    any other."""
+    try:
+        return PrivateFolder(path.parent).read(path.name, most_bytes)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _refusal(path, error) from None
 
 
 def find_plans(folder: Path, stem: str, key: Key) -> Iterator[tuple[Path, Profile]]:
     """The plans of a graph that this key admits, and what shapes each is for. Raises UnsupportedError when there is
     none, saying what the ones that are there are for."""
     others, found = set[str](), False
-    for path in sorted(folder.glob(f"{stem}-*.plan")):
+    for path in _plans_in(folder, f"{stem}-"):
         header = _header(path)
         if header.key == key:
             found = True
@@ -92,8 +111,12 @@ def find_plans(folder: Path, stem: str, key: Key) -> Iterator[tuple[Path, Profil
 
 def has_plans(folder: Path, graphs: set[str]) -> bool:
     """Whether any plan of these graphs (hashes) is there, be it for another library or target. Raises UnsupportedError
-    for a file that is no plan."""
-    return any(_header(path).key.graph in graphs for path in folder.glob("*.plan"))
+    for a file that is no plan. A folder that others could have written to is as good as none, with a warning."""
+    try:
+        return any(_header(path).key.graph in graphs for path in _plans_in(folder))
+    except NotPrivatePlansError as error:
+        say_once(error.problem)
+        return False
 
 
 def read_plan(path: Path, key: Key) -> bytes:
@@ -120,9 +143,24 @@ def _header(path: Path) -> Header:
         raise UnsupportedError(f"{path}: not a plan of this nicrt ({one_line(error)}); build it again") from None
 
 
+def _plans_in(folder: Path, start: str = "") -> list[Path]:
+    try:
+        checked = PrivateFolder(folder)
+        return [folder / name for name in checked.names() if name.startswith(start) and name.endswith(".plan")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise _refusal(folder, error) from None
+
+
 def _read(path: Path, most_bytes: int) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(most_bytes)
-    except OSError as error:
-        raise UnsupportedError(f"{path}: {error.strerror or error}") from None
+        return read_private(path, most_bytes)
+    except FileNotFoundError as error:
+        raise _refusal(path, error) from None
+
+
+def _refusal(path: Path, error: OSError) -> UnsupportedError:
+    if isinstance(error, NotPrivateError):
+        return NotPrivatePlansError(error)
+    return UnsupportedError(f"{path}: {error.strerror or error}")

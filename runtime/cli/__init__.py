@@ -29,6 +29,8 @@ def _dispatch(options: argparse.Namespace) -> int:
         from .evaluate import run
     elif options.command == "build":
         from .build import run
+    elif options.command == "pack":
+        from .pack import run
     elif options.command == "export":
         from .export import run
     else:

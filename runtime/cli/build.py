@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..bundle import Bundle, open_bundle
+from ..bundle import Bundle
+from ..installed import open_bundle
 from ..profiles import DEFAULT_PICTURES, Pictures
 
 
@@ -76,11 +77,11 @@ def _checker(bundle: Bundle, folder: Path) -> Callable[[str], str]:
     backend = TensorRt(folder)
 
     def check(name: str) -> str:
-        graph = bundle.manifest.graphs[name]
-        executable = backend.load(graph, bundle.graph_bytes(name))
-        if not graph.exact:
+        stored = bundle.graph(name)
+        executable = backend.load(stored)
+        if not stored.entry.exact:
             return "as ONNX Runtime's, up to rounding"
-        prove(graph, executable, backend.identity())
+        prove(stored, executable, backend.identity())
         return "exact"
 
     return check

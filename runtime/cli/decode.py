@@ -9,6 +9,7 @@ from .codecs import CodecSource
 from .files import STANDARD, check_free, read, write
 from .jobs import Job, jobs_to_do, replaces, run_jobs
 from .options import limits_of, threads_of
+from .report import own_warnings
 
 EXIT_PARTIAL = 3
 
@@ -17,6 +18,7 @@ def run(options: argparse.Namespace) -> int:
     from ..codec import PictureIdWarning
     from ..fileinfo import info
     from ..pictures import output_format, save_picture
+    from ..private_folder import CacheWarning
 
     jobs, report = jobs_to_do(options, f".{options.format or 'png'}", lambda: {".nic"})
     if not jobs:
@@ -58,4 +60,5 @@ def run(options: argparse.Namespace) -> int:
             return EXIT_PARTIAL
         return 0
 
-    return run_jobs(jobs, work, options.jobs, report)
+    with own_warnings(report, CacheWarning):
+        return run_jobs(jobs, work, options.jobs, report)

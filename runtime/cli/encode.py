@@ -14,7 +14,7 @@ from .files import STANDARD, about, check_free, read, write
 from .jobs import Job, jobs_to_do, replaces, run_jobs
 from .json_lines import facts_or_error
 from .options import limits_of, threads_of
-from .report import Report
+from .report import Report, own_warnings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,6 +136,7 @@ def _encode(
 def run(options: argparse.Namespace) -> int:
     from ..codec import load
     from ..pictures import READ_SUFFIXES
+    from ..private_folder import CacheWarning
     from ..saturation import SaturationWarning
     from ..target import TargetWarning
 
@@ -167,4 +168,5 @@ def run(options: argparse.Namespace) -> int:
             return EXIT_TARGET_MISSED
         return 0
 
-    return run_jobs(jobs, work, options.jobs, report)
+    with own_warnings(report, CacheWarning):
+        return run_jobs(jobs, work, options.jobs, report)

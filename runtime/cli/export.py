@@ -10,7 +10,7 @@ from .files import regular_file
 
 
 def run(options: argparse.Namespace) -> int:
-    for path in filter(None, (options.checkpoint, options.base, *options.calibrate)):
+    for path in filter(None, (options.checkpoint, options.base, options.card, *options.calibrate)):
         regular_file(path)
     if options.no_clobber and Path(options.output).exists():
         raise ImageError(f"cannot write {options.output}: it exists")
@@ -19,7 +19,7 @@ def run(options: argparse.Namespace) -> int:
         from nicrt.export.cli import export_family
     except ImportError as error:
         raise UnsupportedError(f"exporting needs PyTorch: pip install 'nicrt[export]' ({one_line(error)})") from None
-    check_output(Path(options.output))  # before the work, which may take minutes
+    check_output(Path(options.output), packed=options.pack)  # before the work, which may take minutes
     export_family(
         options.family,
         Path(options.checkpoint),
@@ -31,6 +31,8 @@ def run(options: argparse.Namespace) -> int:
         variant=options.variant,
         decoder_only=options.decoder_only,
         float16=options.float16,
+        card=Path(options.card) if options.card else None,
+        packed=options.pack,
         report=print,
     )
     return 0

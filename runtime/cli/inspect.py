@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedError
+from ..installed import PACKED_SUFFIX
 from .codecs import CodecSource
 from .files import STANDARD, read
 from .jobs import Job, run_jobs
@@ -29,7 +30,7 @@ def _info(options: argparse.Namespace) -> int:
 
     def work(job: Job) -> int:
         path = job.source
-        facts = _file_facts if path == STANDARD or _is_file(path) else _bundle_facts
+        facts = _file_facts if path == STANDARD or _is_nic_file(path) else _bundle_facts
         found = facts_or_error({"file": path}, lambda: facts(path, limits_of(options)), as_json=options.json)
         if not options.json:
             shown = {key: value for key, value in found.items() if key != "file"}
@@ -39,17 +40,18 @@ def _info(options: argparse.Namespace) -> int:
     return run_jobs([Job(path, "") for path in options.paths], work, 1, report)
 
 
-def _is_file(path: str) -> bool:
+def _is_nic_file(path: str) -> bool:
+    """Whether it is a file, but not a packed bundle."""
     try:
-        return Path(path).exists() and not Path(path).is_dir()
+        return Path(path).exists() and not Path(path).is_dir() and Path(path).suffix != PACKED_SUFFIX
     except OSError:  # a name that is too long, a forbidden folder: looking for a bundle there says so
         return False
 
 
 def _file_facts(path: str, limits: Limits) -> dict[str, Any]:
     """What the header says; held against the bundle where that is found, without it unchecked."""
-    from ..bundle import open_by_symbol_id
     from ..fileinfo import info, parse
+    from ..installed import open_by_symbol_id
     from ..opened import held_against
 
     data = read(path)
@@ -66,7 +68,7 @@ def _file_facts(path: str, limits: Limits) -> dict[str, Any]:
 
 
 def _bundle_facts(name_or_path: str, limits: Limits) -> dict[str, Any]:
-    from ..bundle import open_bundle
+    from ..installed import open_bundle
     from ..plan import most_pixels
 
     try:
@@ -76,7 +78,7 @@ def _bundle_facts(name_or_path: str, limits: Limits) -> dict[str, Any]:
     manifest = bundle.manifest
     graphs = {
         name: {
-            "bytes": (bundle.path / graph.file).stat().st_size,
+            "forms": [form for form, there in (("native", graph.native), ("onnx", graph.onnx)) if there is not None],
             "kind": ("exact" if graph.exact else "float") + (", encoder" if graph.encoder else ""),
             "macs_per_pixel": graph.macs_per_pixel,
         }
@@ -86,7 +88,7 @@ def _bundle_facts(name_or_path: str, limits: Limits) -> dict[str, Any]:
         "bundle": manifest.name,
         "summary": manifest.summary,
         "license": manifest.license,
-        "folder": str(bundle.path),
+        "path": str(bundle.path),
         "bytes": bundle.size_bytes,
         "decoder_bytes": bundle.decoder_bytes,
         "variants": {
@@ -101,6 +103,7 @@ def _bundle_facts(name_or_path: str, limits: Limits) -> dict[str, Any]:
         },
         "graphs": graphs,
         "provenance": manifest.provenance,
+        "card": bundle.card(),
     }
 
 
@@ -136,12 +139,12 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _bundles(options: argparse.Namespace) -> int:
-    from ..bundle import installed
+    from ..installed import installed
 
     for found in installed():
         if found.manifest is None:
             say_error(f"left out: {found.problem}")
         else:
-            columns = found.manifest.name, found.manifest.summary, str(found.folder)
+            columns = found.manifest.name, found.manifest.summary, str(found.place)
             print("\t".join(map(printable, columns)))
     return 0

@@ -36,7 +36,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def limits_of(options: argparse.Namespace) -> Limits:
-    return Limits(options.max_pixels, options.max_memory << 20, options.max_header, options.max_stages)
+    return Limits(
+        options.max_pixels, options.max_memory << 20, options.max_header, options.max_stages, options.max_load_time
+    )
 
 
 def threads_of(options: argparse.Namespace) -> int:
@@ -58,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="store_true", help="print the version and stop")
     commands = whole.add_subparsers(dest="command", metavar="COMMAND")
     looking = (_add_info, _add_verify, _add_bundles)
-    for add in (_add_encode, _add_decode, *looking, _add_bench, _add_evaluate, _add_export, _add_build):
+    for add in (_add_encode, _add_decode, *looking, _add_bench, _add_evaluate, _add_export, _add_pack, _add_build):
         add(commands)
     return whole
 
@@ -260,6 +262,8 @@ def _add_export(commands: Commands) -> None:
     export.add_argument("--checkpoint", required=True, metavar="FILE")
     export.add_argument("-o", "--output", required=True, metavar="FOLDER")
     _add_no_clobber(export)
+    export.add_argument("--pack", action="store_true", help="write one file, FILE.nicb, in place of a folder")
+    export.add_argument("--card", metavar="FILE", help="model card, Markdown (default: that of known weights)")
     export.add_argument("--base", metavar="FILE", help="checkpoint of the codec that the family is built on")
     export.add_argument("--arch", metavar="NAME", help="architecture of an imported checkpoint")
     export.add_argument(
@@ -276,6 +280,13 @@ def _add_export(commands: Commands) -> None:
     export.add_argument("--variant", "--width", metavar="NAME", help="only this variant (default: all)")
     export.add_argument("--decoder-only", action="store_true", help="leave out what only encoding needs")
     export.add_argument("--float16", action="store_true", help="compute pixels in float16: for GPUs")
+
+
+def _add_pack(commands: Commands) -> None:
+    pack = commands.add_parser("pack", help="a codec bundle in one file, to ship and to load from memory")
+    pack.add_argument("bundle", metavar="BUNDLE")
+    pack.add_argument("output", metavar="FILE.nicb")
+    _add_no_clobber(pack)
 
 
 def _add_build(commands: Commands) -> None:
@@ -333,8 +344,9 @@ def _add_limits(command: argparse.ArgumentParser) -> None:
     defaults = DEFAULT_LIMITS
     for flag, default, text in (
         ("--max-pixels", defaults.pixels, "pixels of a picture"),
-        ("--max-memory", defaults.memory_bytes >> 20, "MiB that one picture may need, by estimate"),
+        ("--max-memory", defaults.memory_bytes >> 20, "MiB that one picture may need, by estimate, and each graph"),
         ("--max-header", defaults.header_bytes, "bytes of a .nic header"),
         ("--max-stages", defaults.stages, "stages (layers) of a file"),
+        ("--max-load-time", int(defaults.load_s), "seconds to load and prove a bundle's graphs"),
     ):
         group.add_argument(flag, type=count, default=default, metavar="N", help=f"{text} (default: {default})")

@@ -111,9 +111,10 @@ class Report:
 
 
 @contextmanager
-def own_warnings(report: Report) -> Iterator[None]:
-    """What nicrt warns of inside becomes notes, each text once."""
+def own_warnings(report: Report, *categories: type[Warning]) -> Iterator[None]:
+    """What nicrt warns of inside becomes notes, each text once. categories: which of its warnings, all by default."""
     from ..codec import PictureIdWarning
+    from ..private_folder import CacheWarning
     from ..saturation import SaturationWarning
 
     said = set[str]()
@@ -125,7 +126,7 @@ def own_warnings(report: Report) -> Iterator[None]:
             report.note(f"warning: {text}")
 
     with warnings.catch_warnings():
-        for category in (PictureIdWarning, SaturationWarning):
+        for category in categories or (CacheWarning, PictureIdWarning, SaturationWarning):
             warnings.simplefilter("always", category)
         warnings.showwarning = show
         yield

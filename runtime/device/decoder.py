@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends import Backend, GraphSet
+from ..backends.allowance import Allowance
 from ..backends.onnxruntime_cpu import OnnxRuntimeCpu
 from ..codec import Codec, load, refuse_fallbacks
 from ..errors import LimitError, UnsupportedError, one_line
@@ -81,19 +82,20 @@ class DeviceDecoder:
         self._codec = bundle if isinstance(bundle, Codec) else load(bundle, threads=threads, limits=limits)
         self._limits = limits
         self._stream = self._device.module.Stream(self._device.index)
-        self._graphs = GraphSet(self._codec.bundle, self._backends(options, threads))
+        allowance = Allowance(limits)
+        self._graphs = GraphSet(self._codec.bundle, self._backends(options, threads, allowance), allowance)
         self._most_plans = plans
         self._capture = capture
         self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
         self._lock = threading.Lock()
 
-    def _backends(self, options: GraphOptions, threads: int) -> list[Backend]:
+    def _backends(self, options: GraphOptions, threads: int, allowance: Allowance) -> list[Backend]:
         """In order of preference; what comes after the first is a fallback, and reported as such."""
-        backends: list[Backend] = [OnnxRuntimeDevice(self._device, self._stream, options, threads)]
+        backends: list[Backend] = [OnnxRuntimeDevice(self._device, self._stream, options, threads, allowance)]
         if self._device.kind == CUDA:
             mixed = replace(options, mixed=True)
-            backends.append(OnnxRuntimeDevice(self._device, self._stream, mixed, threads))
-            backends.append(OnnxRuntimeCpu(threads))
+            backends.append(OnnxRuntimeDevice(self._device, self._stream, mixed, threads, allowance))
+            backends.append(OnnxRuntimeCpu(threads, allowance=allowance))
             backends = [*self._tensorrt(), *backends]
         return backends
 
@@ -102,9 +104,8 @@ class DeviceDecoder:
         from ..backends.tensorrt import TensorRt
         from ..backends.tensorrt_plans import has_plans, plans_folder
 
-        graphs = self._codec.bundle.manifest.graphs.values()
         try:
-            if self._device.index == 0 and has_plans(plans_folder(), {graph.sha256 for graph in graphs}):
+            if self._device.index == 0 and has_plans(plans_folder(), self._codec.bundle.manifest.onnx_hashes):
                 return [TensorRt(stream=self._stream)]
         except UnsupportedError:
             pass

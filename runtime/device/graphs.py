@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from ..backends.allowance import Allowance
 from ..backends.base import Executable
 from ..backends.onnxruntime_cpu import OnnxRuntimeCpu, Session, failure
+from ..bundle import StoredGraph
 from ..errors import UnsupportedError
 from ..manifest import Graph
 from ..whole_files import scratch_folder
@@ -79,10 +81,18 @@ class _BoundSession(Session):
     """alone: all of its work only queues on the stream."""
 
     def __init__(
-        self, session: Any, run_options: Any, device: Device, stream: Stream, *, alone: bool, capturable: bool
+        self,
+        session: Any,
+        run_options: Any,
+        device: Device,
+        stream: Stream,
+        allowance: Allowance,
+        *,
+        alone: bool,
+        capturable: bool,
     ) -> None:
-        super().__init__(session)
-        self._run_options = run_options
+        super().__init__(session, allowance, lambda: run_options)
+        self._bound_options = run_options
         self._device = device
         self._stream = stream
         self._alone = alone
@@ -99,9 +109,9 @@ class _BoundSession(Session):
                 self._stream.synchronize()
                 self._bind(binding.bind_input, inputs)
             try:
-                session.run_with_iobinding(binding, self._run_options)
+                session.run_with_iobinding(binding, self._bound_options)
             except Exception as error:  # ONNX Runtime raises many unrelated types
-                raise failure(error) from error
+                raise failure(error, self._allowance) from error
 
         return run
 
@@ -114,8 +124,10 @@ class _BoundSession(Session):
 class OnnxRuntimeDevice(OnnxRuntimeCpu):
     """ONNX Runtime with its work on `stream`: the CUDA provider, or for the host device the CPU's."""
 
-    def __init__(self, device: Device, stream: Stream, options: GraphOptions, threads: int) -> None:
-        super().__init__(threads)
+    def __init__(
+        self, device: Device, stream: Stream, options: GraphOptions, threads: int, allowance: Allowance | None = None
+    ) -> None:
+        super().__init__(threads, allowance=allowance)
         self._device = device
         self._on_gpu = device.kind == CUDA
         self._stream = stream
@@ -133,16 +145,16 @@ class OnnxRuntimeDevice(OnnxRuntimeCpu):
         self._cudnn = cudnn_version()
         self._options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
 
-    def load(self, graph: Graph, data: bytes) -> _BoundSession:
+    def load(self, stored: StoredGraph) -> _BoundSession:
         """Raises UnsupportedError also when some of it would run on the CPU, unless `mixed`."""
         if not self._on_gpu:
-            return self._bound(super().load(graph, data), alone=True, capturable=False)
+            return self._bound(super().load(stored), alone=True, capturable=False)
         if self._cudnn is None:  # ONNX Runtime starts without it, and fails when a convolution runs
             raise UnsupportedError("there is no cuDNN 9: pip install nvidia-cudnn-cu13 (-cu12 for CUDA 12)")
         with scratch_folder(Path(tempfile.gettempdir())) as folder, CAPTURING:
             optimised = folder / "optimised.onnx"
             self._options.optimized_model_filepath = str(optimised)
-            session = super().load(graph, data)
+            session = super().load(stored)
             if CUDA_PROVIDER not in session.providers():
                 raise UnsupportedError("ONNX Runtime could not start its CUDA provider: are CUDA and cuDNN installed?")
             reason = why_not_alone(session._session, optimised.read_bytes() if optimised.exists() else None)
@@ -156,14 +168,20 @@ class OnnxRuntimeDevice(OnnxRuntimeCpu):
         if self._on_gpu and alone:  # the stream keeps the order; the decoder waits once, at the end
             run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         return _BoundSession(
-            session._session, run_options, self._device, self._stream, alone=alone, capturable=capturable
+            session._session,
+            run_options,
+            self._device,
+            self._stream,
+            self._allowance,
+            alone=alone,
+            capturable=capturable,
         )
 
-    def _providers(self, graph: Graph) -> list[Any]:
+    def _providers(self, stored: StoredGraph) -> list[Any]:
         if not self._on_gpu:
-            return super()._providers(graph)
+            return super()._providers(stored)
         own = {"device_id": str(self._device.index), "user_compute_stream": str(self._stream.handle)}
-        return [(CUDA_PROVIDER, {**own, **self._provider_options.provider(graph)}), "CPUExecutionProvider"]
+        return [(CUDA_PROVIDER, {**own, **self._provider_options.provider(stored.entry)}), "CPUExecutionProvider"]
 
     def identity(self) -> str:
         if not self._on_gpu:

@@ -18,13 +18,15 @@ pytest.importorskip("onnxscript")
 from onnx import numpy_helper  # noqa: E402
 
 from nicrt import _core  # noqa: E402
-from nicrt.export.bundle import GraphSource, check_exact, exact_graph  # noqa: E402
+from nicrt.export.bundle import GraphSource, exact_graph  # noqa: E402
 from nicrt.export.cli import export_family  # noqa: E402
 from nicrt.export.exact import lower_hyper_synthesis  # noqa: E402
 from nicrt.export.models.shallow import Shallow  # noqa: E402
 from nicrt.export.onnx_export import operators  # noqa: E402
-from nicrt.runtime.bundle import MANIFEST, SHIPPED, Bundle  # noqa: E402
+from nicrt.export.proving import check_forms  # noqa: E402
+from nicrt.runtime.bundle import MANIFEST, Bundle  # noqa: E402
 from nicrt.runtime.errors import ImageError, InternalError, UnsupportedError  # noqa: E402
+from nicrt.runtime.installed import SHIPPED  # noqa: E402
 
 MAX_DECODER_BYTES = 6_000_000
 
@@ -75,13 +77,16 @@ def test_a_changed_graph_is_refused(shipped: Path, tmp_path: Path) -> None:
         Bundle.open(folder).graph_bytes("synthesis")
 
 
-@pytest.mark.parametrize("key", ["digest", "symbol_id", "picture_id"])
+@pytest.mark.parametrize("key", ["halo", "symbol_id", "picture_id"])
 def test_a_changed_manifest_is_refused(shipped: Path, tmp_path: Path, key: str) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(shipped, folder)
     manifest = json.loads((folder / "manifest.json").read_text())
-    place = manifest["graphs"]["hyper"] if key == "digest" else manifest["variants"]["shallow"]
-    place[key] = place[key][::-1]
+    if key == "halo":
+        manifest["graphs"]["hyper"][key] += 1
+    else:
+        place = manifest["variants"]["shallow"]
+        place[key] = place[key][::-1]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UnsupportedError, match="id says"):
         Bundle.open(folder)
@@ -96,14 +101,14 @@ def test_the_proofs_find_one_changed_number(model: Shallow, fresh: Path) -> None
     data = bundle.graph_bytes("hyper")
     entry = bundle.manifest.graphs["hyper"]
     source = _hyper(model)
-    check_exact(data, entry, source)
+    check_forms("hyper", data, entry, source.native, source.reference)
     changed = onnx.load_from_string(data)
     weight = next(tensor for tensor in changed.graph.initializer if tensor.data_type == onnx.TensorProto.UINT8)
     values = numpy_helper.to_array(weight).copy()
     values.flat[np.argmax(values == 128)] += 40
     weight.CopyFrom(numpy_helper.from_array(values, weight.name))
     with pytest.raises(InternalError, match="not exact"):
-        check_exact(changed.SerializeToString(), entry, source)
+        check_forms("hyper", changed.SerializeToString(), entry, source.native, source.reference)
 
 
 def test_a_failed_export_leaves_what_was_there(
@@ -116,7 +121,7 @@ def test_a_failed_export_leaves_what_was_there(
     def fail(*_: object) -> None:
         raise InternalError("no")
 
-    monkeypatch.setattr("nicrt.export.bundle.check_exact", fail)
+    monkeypatch.setattr("nicrt.export.bundle.check_forms", fail)
     with pytest.raises(InternalError):
         export_family("shallow", checkpoint, out)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]

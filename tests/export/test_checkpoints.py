@@ -26,9 +26,10 @@ from torch import Tensor, nn  # noqa: E402
 from nicrt.export import checkpoints, cli, unpickle  # noqa: E402
 from nicrt.export.cli import export_family  # noqa: E402
 from nicrt.export.models.mean_scale import MeanScale  # noqa: E402
-from nicrt.runtime.bundle import SHIPPED, Bundle  # noqa: E402
+from nicrt.runtime.bundle import Bundle  # noqa: E402
 from nicrt.runtime.cli import main  # noqa: E402
 from nicrt.runtime.errors import LimitError, UnsupportedError  # noqa: E402
+from nicrt.runtime.installed import SHIPPED  # noqa: E402
 
 Weights = dict[str, Tensor]
 NAMES = {"g_a.0.weight", "g_a.0.bias", "entropy.prior"}
@@ -290,7 +291,7 @@ def test_what_fails_says_why_and_memory_is_a_limit(
 ) -> None:
     """None: what PyTorch raises itself, on the CPU."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         if error is not None:
             raise error
         torch.empty(1 << 50)
@@ -314,7 +315,7 @@ def test_what_fails_says_why_and_memory_is_a_limit(
 def test_why_files_cannot_be_compared_is_one_line(
     error: Exception, kind: type[Exception], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(cli, "compared", fail)
@@ -332,7 +333,7 @@ def test_why_files_cannot_be_compared_is_one_line(
 def test_the_old_bundle_stays_where_a_new_one_fails(
     where: str, error: Exception, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     torch.manual_seed(1)

@@ -18,13 +18,13 @@ import nicrt
 torch = pytest.importorskip("torch")
 ort = pytest.importorskip("onnxruntime")
 
-from nicrt.export.bundle import sessions  # noqa: E402
 from nicrt.export.exact import lower_hyper_synthesis  # noqa: E402
 from nicrt.export.exact_reference import reference  # noqa: E402
-from nicrt.export.implicit import CUBIC, Bicubic, Features, Filter, cubic, nearest  # noqa: E402
+from nicrt.export.implicit import CUBIC, Bicubic, Filter, cubic, nearest  # noqa: E402
 from nicrt.export.models.compass import RESIDUAL_OFFSET, Compass, ImplicitFilter, bicubic, pad  # noqa: E402
 from nicrt.export.models.entropy import DZ_DEFAULT, gaussian_bits  # noqa: E402
 from nicrt.export.models.mean_scale import Z_LIMIT, MeanScale  # noqa: E402
+from nicrt.export.proving import sessions  # noqa: E402
 from nicrt.runtime.pictures import from_array, resample  # noqa: E402
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def test_prediction_graphs_are_the_models(filters: ImplicitFilter, low: tuple[in
     x = torch.rand(1, 3, *low)
     size = torch.tensor(high, dtype=torch.int32)
     place = numbers(high[0] + 3), numbers(high[1] + 2), size  # the last row and column go on
-    features = Features(filters)(x)
+    features = filters.features(x)
     for got, own in (
         (Filter(filters)(x, features, *place), filters(x, high)),
         (Bicubic()(x, *place), bicubic(x, high)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,9 @@ pytest.importorskip("onnxscript")
 
 from torch import nn  # noqa: E402
 
-from nicrt.export.bundle import sessions  # noqa: E402
 from nicrt.export.exact import (  # noqa: E402
     MAX_SUM,
     NOT_CODED,
-    ExactModule,
     ExactNetwork,
     FloatLayer,
     largest_sums,
@@ -25,10 +22,14 @@ from nicrt.export.exact import (  # noqa: E402
     lower_hyper_synthesis,
     lower_layer,
 )
+from nicrt.export.exact_form import exact_module  # noqa: E402
 from nicrt.export.exact_reference import reference  # noqa: E402
+from nicrt.export.integers_torch import int8_weights  # noqa: E402
 from nicrt.export.models.entropy import HyperSynthesis  # noqa: E402
 from nicrt.export.models.shallow import Shallow  # noqa: E402
+from nicrt.export.native_torch import NativeModule  # noqa: E402
 from nicrt.export.onnx_export import export_module  # noqa: E402
+from nicrt.export.proving import sessions  # noqa: E402
 from nicrt.runtime.errors import UnsupportedError  # noqa: E402
 from nicrt.runtime.manifest import Port  # noqa: E402
 
@@ -115,19 +116,19 @@ def test_the_bound_of_a_transposed_convolution_is_reached_and_never_passed(
 
 @pytest.mark.parametrize("extremes", [False, True])
 def test_reference_torch_and_every_optimisation_level_agree(small_network: ExactNetwork, extremes: bool) -> None:
-    module = ExactModule(small_network)
+    module = exact_module(small_network)
     inputs, outputs = _ports(4, 3)
-    data = export_module(module, inputs, outputs, module.integer_weights())
+    data = export_module(module, inputs, outputs, int8_weights(module))
     _compare(small_network, module, data, 4, extremes)
 
 
 def test_the_shipped_network_agrees_too(model: Shallow, fresh: Path) -> None:
     network = lower_hyper_synthesis(model.hyper_synthesis, 127)
     assert max(network.shares().values()) < 1
-    _compare(network, ExactModule(network), (fresh / "graphs" / "hyper.onnx").read_bytes(), 128, True)
+    _compare(network, exact_module(network), (fresh / "graphs" / "hyper.onnx").read_bytes(), 128, True)
 
 
-def _compare(network: ExactNetwork, module: ExactModule, data: bytes, channels: int, extremes: bool) -> None:
+def _compare(network: ExactNetwork, module: NativeModule, data: bytes, channels: int, extremes: bool) -> None:
     expected = {}
     for size in SIZES:
         z = _latents(channels, size, extremes)
@@ -187,22 +188,6 @@ def test_all_z_steps_share_the_integer_weights_and_keep_to_the_bound(small_netwo
     lower_layer(layer, 1.0, 1.0, input_bound=1, activation=True)
     with pytest.raises(UnsupportedError, match="head: the bias of channel 0"):
         lower_first_layer(layer, 1.0, 1)
-
-
-def test_the_digest_is_over_the_numbers(small_network: ExactNetwork) -> None:
-    digest = small_network.digest()
-    assert digest == replace(small_network).digest()
-    layer = small_network.index
-    weight = layer.weight.copy()
-    weight[0, 0] ^= 1
-    multiplier = layer.multiplier.copy()
-    multiplier[1] = np.nextafter(multiplier[1], np.float32(1))
-    for changed in (
-        replace(layer, weight=weight),
-        replace(layer, multiplier=multiplier),
-        replace(layer, stride=2),
-    ):
-        assert replace(small_network, index=changed).digest() != digest
 
 
 def test_lowering_stays_near_the_float_network() -> None:

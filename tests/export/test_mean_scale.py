@@ -20,19 +20,19 @@ from torch import nn  # noqa: E402
 
 import nicrt  # noqa: E402
 from nicrt.export import lowering  # noqa: E402
-from nicrt.export.bundle import sessions  # noqa: E402
 from nicrt.export.exact import (  # noqa: E402
     LOW_BITS,
     SCALE_BREAK,
     SCALE_SHIFT,
     SCALE_UNIT,
-    ExactModule,
     ExactNetwork,
     FloatLayer,
     lower_layer,
     shares,
 )
+from nicrt.export.exact_form import exact_module  # noqa: E402
 from nicrt.export.exact_reference import reference  # noqa: E402
+from nicrt.export.integers_torch import int8_weights  # noqa: E402
 from nicrt.export.models.entropy import (  # noqa: E402
     LOG_SCALE_STEP,
     SCALE_MIN,
@@ -41,6 +41,7 @@ from nicrt.export.models.entropy import (  # noqa: E402
 )
 from nicrt.export.models.mean_scale import MeanScale, ScaleOnly  # noqa: E402
 from nicrt.export.onnx_export import export_module  # noqa: E402
+from nicrt.export.proving import sessions  # noqa: E402
 from nicrt.runtime.errors import UnsupportedError  # noqa: E402
 from nicrt.runtime.manifest import Port  # noqa: E402
 
@@ -71,12 +72,12 @@ def test_reference_torch_and_every_optimisation_level_agree(
     float_network, samples = _small(means)
     network, _ = lowering.lower_scales(float_network, samples, 127, means)
     assert {layer.low_bits for layer in network.layers[7:]} == {LOW_BITS if planes == 2 else 0}
-    module = ExactModule(network)
+    module = exact_module(network)
     inputs = {"z": Port("int32", [1, 4, "h", "w"]), **{name: Port("int32", [1]) for name in ("step", "skip", "dz")}}
     outputs = {"index": Port("uint8", [1, 6, "4h", "4w"])}
     if means:
         outputs["mean"] = Port("float32", [1, 6, "4h", "4w"])
-    data = export_module(module, inputs, outputs, module.integer_weights())
+    data = export_module(module, inputs, outputs, int8_weights(module))
     generator = np.random.default_rng(3)
     for size in ((1, 1), (3, 5)):
         z = generator.choice([-127, -3, 0, 2, 127], (1, 4, *size)).astype(np.int32)

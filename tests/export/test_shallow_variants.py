@@ -13,13 +13,15 @@ pytest.importorskip("onnxscript")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 import nicrt  # noqa: E402
-from nicrt.export.bundle import sessions  # noqa: E402
 from nicrt.export.cli import export_family  # noqa: E402
 from nicrt.export.exact import largest_sums  # noqa: E402
-from nicrt.export.exact_one_layer import OneLayerModule, lower_one_layer, one_layer_reference  # noqa: E402
+from nicrt.export.exact_form import exact_module  # noqa: E402
+from nicrt.export.exact_one_layer import lower_one_layer, one_layer_reference  # noqa: E402
+from nicrt.export.integers_torch import int8_weights  # noqa: E402
 from nicrt.export.models.entropy import JpegLikeHyperSynthesis, z_step  # noqa: E402
 from nicrt.export.models.shallow import JpegLikeSynthesis, Shallow  # noqa: E402
 from nicrt.export.onnx_export import export_module  # noqa: E402
+from nicrt.export.proving import sessions  # noqa: E402
 from nicrt.export.recipes import loop, variants  # noqa: E402
 from nicrt.export.shallow import KINDS  # noqa: E402
 from nicrt.runtime.errors import UnsupportedError  # noqa: E402
@@ -156,14 +158,14 @@ def hyper() -> JpegLikeHyperSynthesis:
 @pytest.mark.parametrize("dz", [0, 3, 6])
 def test_one_layer_is_the_same_at_every_optimisation_level(hyper: JpegLikeHyperSynthesis, dz: int) -> None:
     network = lower_one_layer(hyper, 127)
-    module = OneLayerModule(network)
+    module = exact_module(network)
     z_port, one = Port("int32", [1, 5, "h", "w"], (-127, 127)), Port("int32", [1])
     latent = [1, 4, "4h", "4w"]
     data = export_module(
         module,
         {"z": z_port, "step": one, "skip": one, "dz": one},
         {"index": Port("uint8", latent), "mean": Port("float32", latent)},
-        module.integer_weights(),
+        int8_weights(module),
     )
     z = np.random.default_rng(5).choice(np.array([-127, -3, 0, 1, 127], np.int32), (1, 5, 3, 4))
     numbers = {name: np.array([value], np.int32) for name, value in (("step", 9), ("skip", 5), ("dz", dz))}

@@ -195,7 +195,10 @@ def test_a_width_alone_decodes_the_files_of_all(
     assert manifest.variants["w72"].picture_id == whole.variants["w72"].picture_id
     assert manifest.graphs["synthesis_w72"].macs_per_pixel == whole.graphs["synthesis_w72"].macs_per_pixel
     alone = nicrt.load(out, threads=1)
-    assert alone.bundle.size_bytes == alone.bundle.decoder_bytes < slim_codec.bundle.decoder_bytes / 10
+    decoder_bytes = alone.bundle.decoder_bytes
+    assert decoder_bytes < slim_codec.bundle.decoder_bytes / 9
+    others = alone.bundle.size_bytes - decoder_bytes - len((alone.bundle.card() or "").encode())
+    assert 0 < others < 4096, "the header of the file of weights, nothing else"
     data = slim_codec.encode(crops[0], variant="72")
     np.testing.assert_array_equal(alone.decode(data, strict=True), slim_codec.decode(data))
     with pytest.raises(nicrt.WrongBundleError):

@@ -57,6 +57,9 @@ struct IndexRule {
     ScaleTable table;  ///< none where it has no values
 };
 
+/// invalid_argument for a rule beyond what the kernels take.
+[[nodiscard]] Status check(const IndexRule& rule);
+
 /// Where a head's values go, [out, h, w]: one of the two.
 struct HeadOutput {
     float* floats = nullptr;

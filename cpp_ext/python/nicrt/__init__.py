@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .runtime.fileinfo import info as info
     from .runtime.limits import Limits as Limits
     from .runtime.pictures import ClippingWarning as ClippingWarning
+    from .runtime.private_folder import CacheWarning as CacheWarning
     from .runtime.saturation import SaturationWarning as SaturationWarning
     from .runtime.target import Encoded as Encoded
     from .runtime.target import TargetWarning as TargetWarning
@@ -46,6 +47,7 @@ _HOME = {
     "DevicePicture": "device.picture",
     "Encoded": "target",
     "FileInfo": "fileinfo",
+    "CacheWarning": "private_folder",
     "PictureIdWarning": "codec",
     "TargetWarning": "target",
     "decode": "codec",
@@ -69,7 +71,7 @@ __all__ = [  # noqa: RUF022 - the order in which a reader needs them
     "load", "load_for", "decode", "info", "Codec", "Encoded", "FileInfo", "Limits", "backend_names",
     "PictureIdWarning", "TargetWarning", "SaturationWarning", "DeviceDecoder", "DevicePicture",
     "NicrtError", "TruncatedError", "CorruptError", "UnsupportedError", "LimitError", "WrongBundleError", "ImageError",
-    "InternalError", "ClippingWarning",
+    "InternalError", "ClippingWarning", "CacheWarning",
 ]  # fmt: skip
 
 

@@ -101,26 +101,29 @@ def write(
     stages: Sequence[Sequence[EncodedStream]],
 ) -> bytes: ...
 
-class Chain:
+class ChainLayer:
     def __init__(
         self,
-        layers: Sequence[
-            tuple[
-                NDArray[np.float32],
-                NDArray[np.float32],
-                tuple[int, int],
-                tuple[int, int],
-                float,
-                tuple[NDArray[np.float32], NDArray[np.float32]] | None,
-            ]
-        ],
-        arithmetic: str = "best",
+        *,
+        weights: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        stride: tuple[int, int] = (1, 1),
+        pad: tuple[int, int] = (0, 0),
+        slope: float = 1.0,
+        beta: NDArray[np.float32] | None = None,
+        gamma: NDArray[np.float32] | None = None,
     ) -> None: ...
+
+class ChainTerm:
+    def __init__(self, *, tensor: NDArray[np.float32] | NDArray[np.int32], scale: NDArray[np.float32]) -> None: ...
+
+class Chain:
+    def __init__(self, layers: Sequence[ChainLayer], arithmetic: str = "best") -> None: ...
     @property
     def arithmetic(self) -> str: ...
     def run(
         self,
-        terms: Sequence[tuple[NDArray[np.float32] | NDArray[np.int32], NDArray[np.float32]]],
+        terms: Sequence[ChainTerm],
         offset: NDArray[np.float32],
         low: float,
         high: float,
@@ -129,11 +132,46 @@ class Chain:
 
 def arithmetics() -> list[str]: ...
 
+class NetworkLayer:
+    def __init__(
+        self, *, weights: NDArray[np.int8], stride: tuple[int, int], pad: tuple[int, int], low: int, high: int
+    ) -> None: ...
+
+class NetworkHead:
+    def __init__(self, *, weights: NDArray[np.int8], pad: tuple[int, int]) -> None: ...
+
+class Rescale:
+    def __init__(
+        self,
+        *,
+        bias: NDArray[np.int32],
+        multiplier: NDArray[np.float32],
+        negative: NDArray[np.float32] | None = None,
+    ) -> None: ...
+
+class ScaleTable:
+    def __init__(
+        self, *, values: NDArray[np.float32], low: float, high: float, limit: float, unit: float, add: float
+    ) -> None: ...
+
+class IndexRule:
+    def __init__(
+        self,
+        *,
+        add: float,
+        unit: float,
+        low: float,
+        high: float,
+        skip: float,
+        skipped: int,
+        scales: ScaleTable | None = None,
+    ) -> None: ...
+
 class IntegerNetwork:
     def __init__(
         self,
-        hidden: Sequence[tuple[NDArray[np.int8], tuple[int, int], tuple[int, int], tuple[int, int]]],
-        heads: Sequence[tuple[NDArray[np.int8], tuple[int, int]]],
+        hidden: Sequence[NetworkLayer],
+        heads: Sequence[NetworkHead],
         input_range: tuple[int, int],
         isa: str = "best",
     ) -> None: ...
@@ -142,19 +180,8 @@ class IntegerNetwork:
     def run(
         self,
         tensor: NDArray[np.int32],
-        rescales: Sequence[tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32] | None]],
-        rules: Sequence[
-            tuple[
-                float,
-                float,
-                float,
-                float,
-                float,
-                int,
-                tuple[NDArray[np.float32], float, float, float, float, float] | None,
-            ]
-            | None
-        ],
+        rescales: Sequence[Rescale],
+        rules: Sequence[IndexRule | None],
         threads: int,
     ) -> list[NDArray[np.float32] | NDArray[np.uint8]]: ...
 

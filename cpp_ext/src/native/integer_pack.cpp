@@ -28,9 +28,10 @@ bool valid(const Axis& axis) {
 }
 
 Status check_layer(const IntegerLayer& layer, std::uint32_t in) {
-    const bool fits =
-        layer.in == in && layer.out >= 1 && layer.out <= max_channels && valid(layer.y) && valid(layer.x) &&
-        layer.weights.size() == std::uint64_t{layer.in} * layer.out * layer.y.kernel * layer.x.kernel;
+    if (layer.out < 1 || layer.out > max_channels || !valid(layer.y) || !valid(layer.x))
+        return unsupported("a transposed convolution of integers beyond the native kernels' sizes");
+    const bool fits = layer.in == in && layer.weights.size() == std::uint64_t{layer.in} * layer.out *
+                                                                    layer.y.kernel * layer.x.kernel;
     return fits ? Status() : invalid_argument("a layer that does not fit");
 }
 
@@ -199,8 +200,8 @@ std::int64_t magnitude_of(IntegerRange range) {
 Status pack(std::span<const IntegerLayer> hidden, std::span<const IntegerLayer> heads, IntegerRange input,
             PackedNetwork& network) {
     const IntegerKernels& kernels = *network.kernels;
-    if (hidden.empty() || heads.empty()) return invalid_argument("a network without hidden layers or heads");
-    if (hidden[0].in < 1 || hidden[0].in > max_channels) return invalid_argument("channels out of range");
+    if (hidden.empty() || heads.empty()) return unsupported("a network without hidden layers or heads");
+    if (hidden[0].in < 1 || hidden[0].in > max_channels) return unsupported("channels out of range");
     network.input = input;
     network.zero = kernels.bytes && input.low < 0 && input.low >= -255 ? -input.low : 0;
     IntegerRange stored{input.low + network.zero, 0};

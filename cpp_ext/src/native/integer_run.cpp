@@ -230,11 +230,14 @@ bool leads_inside(const ScaleTable& t) {
            (std::floor(first * t.unit) + t.add >= 0 && std::floor(t.high * t.unit) + t.add < size);
 }
 
+bool valid_rule(const IndexRule& r) {
+    return std::abs(r.add) <= max_add && std::abs(r.unit) <= 1 && r.low >= 0 && r.low <= r.high &&
+           r.high <= 255 && leads_inside(r.table);
+}
+
 bool valid(const HeadOutput& output) {
-    const IndexRule& r = output.rule;
     return (output.floats == nullptr) != (output.indices == nullptr) &&
-           (output.floats != nullptr || (std::abs(r.add) <= max_add && std::abs(r.unit) <= 1 && r.low >= 0 &&
-                                         r.low <= r.high && r.high <= 255 && leads_inside(r.table)));
+           (output.floats != nullptr || valid_rule(output.rule));
 }
 
 Status check(const PackedNetwork& network, std::size_t height, std::size_t width,
@@ -265,6 +268,10 @@ Status check(const PackedNetwork& network, std::size_t height, std::size_t width
 }
 
 }  // namespace
+
+Status check(const IndexRule& rule) {
+    return valid_rule(rule) ? Status() : invalid_argument("an index rule out of range");
+}
 
 Status run(const PackedNetwork& network, const std::int32_t* in, std::size_t height, std::size_t width,
            std::span<const Rescale> rescales, std::span<const HeadOutput> outputs, unsigned threads) {

@@ -32,7 +32,7 @@ Status check_inputs(const Node& node, const Operator& op, const Values& values) 
     return {};
 }
 
-Status check_node(const Node& node, Values& values) {
+Status check_node(const Node& node, Values& values, std::uint64_t& folded) {
     const Operator* const op = find_operator(node.op);
     if (op == nullptr)
         return unsupported("uses operator " + std::string(node.op) + ", which bundles may not");
@@ -40,6 +40,11 @@ Status check_node(const Node& node, Values& values) {
     NICRT_RETURN_IF_ERROR(check_attributes(node));
     Value result;
     NICRT_RETURN_IF_ERROR(infer(node, *op, values, result));
+    NICRT_RETURN_IF_ERROR(infer_size(node, *op, values, result));
+    folded += folded_bytes(result);
+    if (folded > kMaxFoldedBytes)
+        return unsupported("makes more than " + std::to_string(kMaxFoldedBytes >> 20) +
+                           " MiB of its constants alone, at the latest in a " + std::string(node.op));
     for (const std::string_view name : node.outputs) NICRT_RETURN_IF_ERROR(define(name, result, values));
     return {};
 }
@@ -64,10 +69,16 @@ Status check_outputs(const Model& model, const Values& values) {
 Status check(const Model& model) {
     if (model.nodes.empty()) return unsupported("has no nodes");
     Values values;
-    for (const Port& port : model.inputs) NICRT_RETURN_IF_ERROR(define(port.name, {port.element}, values));
-    for (const Tensor& tensor : model.initializers)
-        NICRT_RETURN_IF_ERROR(define(tensor.name, {tensor.element, &tensor}, values));
-    for (const Node& node : model.nodes) NICRT_RETURN_IF_ERROR(check_node(node, values));
+    for (const Port& port : model.inputs) {
+        Value value;
+        value.element = port.element;
+        NICRT_RETURN_IF_ERROR(define(port.name, value, values));
+    }
+    for (const Tensor& tensor : model.initializers) {
+        NICRT_RETURN_IF_ERROR(define(tensor.name, initial(tensor), values));
+    }
+    std::uint64_t folded = 0;
+    for (const Node& node : model.nodes) NICRT_RETURN_IF_ERROR(check_node(node, values, folded));
     return check_outputs(model, values);
 }
 

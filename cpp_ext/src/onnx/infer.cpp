@@ -1,12 +1,10 @@
-// Element types of values, and what constants say about a node: integer divisions that could end the process
-// (by 0, and of the least integer by -1, a processor stops), and sizes that no machine has.
-#include <algorithm>
-#include <cmath>
+// Element types of values, and integer divisions that could end the process: by 0, and of the least integer
+// by -1, a processor stops.
 #include <string>
 #include <type_traits>
 
-#include "bytes.hpp"
 #include "onnx/check.hpp"
+#include "onnx/integers.hpp"
 #include "onnx/wire.hpp"
 
 namespace nicrt::onnx {
@@ -14,29 +12,6 @@ namespace {
 
 bool is_float(Element element) {
     return element == Element::float32 || element == Element::float16 || element == Element::float64;
-}
-
-template <class T, class Holds>
-bool all_as(const Tensor& tensor, const Holds& holds) {
-    for (std::size_t at = 0; at < tensor.data.size(); at += sizeof(T))
-        if (!holds(load_le<T>(tensor.data.data() + at))) return false;
-    return true;
-}
-
-/// Whether all values of a tensor of integers have a property; false for other types.
-template <class Holds>
-bool all_integers(const Tensor& tensor, const Holds& holds) {
-    switch (tensor.element) {
-        case Element::uint8: return all_as<std::uint8_t>(tensor, holds);
-        case Element::int8: return all_as<std::int8_t>(tensor, holds);
-        case Element::uint16: return all_as<std::uint16_t>(tensor, holds);
-        case Element::int16: return all_as<std::int16_t>(tensor, holds);
-        case Element::uint32: return all_as<std::uint32_t>(tensor, holds);
-        case Element::int32: return all_as<std::int32_t>(tensor, holds);
-        case Element::uint64: return all_as<std::uint64_t>(tensor, holds);
-        case Element::int64: return all_as<std::int64_t>(tensor, holds);
-        default: return false;
-    }
 }
 
 bool divides_safely(const Value& divisor) {
@@ -49,18 +24,6 @@ bool divides_safely(const Value& divisor) {
 
 bool all_positive(const Value& value) {
     return value.constant != nullptr && all_integers(*value.constant, [](auto v) { return v >= 1; });
-}
-
-const AttributeValue* find_attribute(const Node& node, std::string_view name) {
-    for (const Attribute& attribute : node.attributes)
-        if (attribute.name == name) return &attribute.value;
-    return nullptr;
-}
-
-/// The value of an input; nullptr where it is left out.
-const Value* input_of(const Node& node, const Values& values, std::size_t place) {
-    if (place >= node.inputs.size() || node.inputs[place].empty()) return nullptr;
-    return &values.at(node.inputs[place]);
 }
 
 Status infer_constant(const Node& node, Value& result) {
@@ -106,54 +69,21 @@ Status check_division(const Node& node, const Values& values) {
         "the Max of a value and a constant of at least 1");
 }
 
-/// Extents that a constant gives are none that are negative, and do not multiply to more than a tensor may
-/// have.
-Status check_extents(const Node& node, const Value* extents) {
-    if (extents == nullptr || extents->constant == nullptr) return {};
-    std::uint64_t elements = 1;
-    const bool fine =
-        extents->element == Element::int64 && all_integers(*extents->constant, [&](auto extent) {
-            if (extent < 0 || static_cast<std::uint64_t>(extent) > kMaxElements) return false;
-            elements *= std::max<std::uint64_t>(static_cast<std::uint64_t>(extent), 1);
-            return elements <= kMaxElements;
-        });
-    return fine ? Status{} : unsupported("has a " + std::string(node.op) + " to a size out of range");
-}
-
-Status check_range(const Node& node, const Values& values) {
-    double numbers[3];
-    for (std::size_t i = 0; i < 3; ++i) {
-        const Value& value = *input_of(node, values, i);
-        const bool is_scalar = value.constant != nullptr && value.constant->shape.empty();
-        const bool known =
-            is_scalar && (all_integers(*value.constant,
-                                       [&](auto v) {
-                                           numbers[i] = static_cast<double>(v);
-                                           return true;
-                                       }) ||
-                          (value.element == Element::float32 && all_as<float>(*value.constant, [&](float v) {
-                               numbers[i] = v;
-                               return true;
-                           })));
-        if (!known) return unsupported("has a Range that is not of constants");
-    }
-    const double count = (numbers[1] - numbers[0]) / numbers[2];  // not a number where 0 is divided by 0
-    if (std::isfinite(count) && count <= static_cast<double>(kMaxElements)) return {};
-    return unsupported("has a Range of a size out of range");
-}
-
-Status check_sizes(const Node& node, const Values& values) {
-    if (node.op == "Range") return check_range(node, values);
-    if (node.op == "Expand" || node.op == "Tile") return check_extents(node, input_of(node, values, 1));
-    if (node.op == "ConstantOfShape") return check_extents(node, input_of(node, values, 0));
-    return {};
-}
-
 }  // namespace
+
+const AttributeValue* find_attribute(const Node& node, std::string_view name) {
+    for (const Attribute& attribute : node.attributes)
+        if (attribute.name == name) return &attribute.value;
+    return nullptr;
+}
+
+const Value* input_of(const Node& node, const Values& values, std::size_t place) {
+    if (place >= node.inputs.size() || node.inputs[place].empty()) return nullptr;
+    return &values.at(node.inputs[place]);
+}
 
 Status infer(const Node& node, const Operator& op, const Values& values, Value& result) {
     if (node.op == "Div" || node.op == "Mod") NICRT_RETURN_IF_ERROR(check_division(node, values));
-    NICRT_RETURN_IF_ERROR(check_sizes(node, values));
     for (std::size_t i = 0; node.op == "Max" && i < node.inputs.size(); ++i)
         result.positive = result.positive || all_positive(*input_of(node, values, i));
     switch (op.result) {

@@ -17,13 +17,13 @@ namespace nicrt::onnx {
 namespace {
 
 constexpr std::uint64_t kMaxBytes = std::uint64_t{512} << 20;
-constexpr std::size_t kMaxNodes = 20'000;
+constexpr std::size_t kMaxNodes = 5'000;
 constexpr std::size_t kMaxInitializers = 20'000;
 constexpr std::size_t kMaxPorts = 256;
-constexpr std::size_t kMaxNodePorts = 1024;  // inputs or outputs of one node
+constexpr std::size_t kMaxNodePorts = 1024;   // inputs or outputs of one node
+constexpr std::size_t kMaxAllPorts = 50'000;  // of all nodes together: libraries take their square in time
 constexpr std::size_t kMaxAttributes = 32;
 constexpr std::size_t kMaxListLength = 4096;
-constexpr std::size_t kMaxRank = 8;
 constexpr std::int64_t kMaxExtent = std::int64_t{1} << 31;
 constexpr std::int64_t kMinIrVersion = 7, kMaxIrVersion = 10;
 constexpr std::int64_t kMinOpset = 13, kMaxOpset = 20;  // whose operators mean what `check` takes them for
@@ -309,6 +309,12 @@ Status read_model(Bytes data, Model& model) {
     return {};
 }
 
+Status check_ports(const Model& model) {
+    std::size_t count = 0;
+    for (const Node& node : model.nodes) count += node.inputs.size() + node.outputs.size();
+    return check_count(count, kMaxAllPorts, "inputs and outputs of nodes");
+}
+
 /// The mark at byte 4 of ONNX Runtime's own format, for which it would take these bytes.
 bool is_ort_format(Bytes data) {
     constexpr std::array<std::uint8_t, 4> mark{'O', 'R', 'T', 'M'};
@@ -342,6 +348,7 @@ Status read(std::span<const std::uint8_t> bytes, Model& out) {
             return unsupported("is one of ONNX Runtime's own format, which bundles may not have");
         Model model;
         NICRT_RETURN_IF_ERROR(read_model(bytes, model));
+        NICRT_RETURN_IF_ERROR(check_ports(model));
         NICRT_RETURN_IF_ERROR(check(model));
         out = std::move(model);
         return {};

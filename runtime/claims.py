@@ -1,0 +1,61 @@
+"""What a manifest may claim of the work that its graphs are: bounds of counts and sizes, which cost nothing to write
+down and a lot to do."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from .errors import UnsupportedError
+from .manifest import DIMENSION, Graph, Manifest, Proof
+from .proofs import shape_of
+
+MAX_STEPS = 512
+"""Of all stages of a program, what is shown included. A loop (`each`) has the file's rounds, which have a limit."""
+MIN_BAND_ROWS = 4
+"""Of a graph that runs band by band: a graph call for every row would be as many calls as the picture has rows."""
+MAX_PROOF_ELEMENTS = 1 << 22
+"""Of all inputs and outputs of one proof. The proofs that `export` writes have up to some 100 000."""
+
+
+def check_claims(manifest: Manifest) -> None:
+    """Raise UnsupportedError for more steps, or larger proofs, than any codec has; how many graphs, variants and proofs
+    there may be is in the manifest's schema."""
+    files = Counter(graph.onnx.file for graph in manifest.graphs.values() if graph.onnx is not None)
+    shared = [file for file, uses in files.items() if uses > 1]
+    if shared:
+        raise UnsupportedError(f"the bundle is not valid: two of its graphs are the file {shared[0]}")
+    for name, variant in manifest.variants.items():
+        steps = [step for stage in variant.program.stages for step in (*stage.steps, *stage.show_runs)]
+        if len(steps) > MAX_STEPS:
+            raise UnsupportedError(f"the bundle is not valid: {len(steps)} steps in variant {name!r}, over {MAX_STEPS}")
+        for step in steps:
+            rows = getattr(step, "bands", None)
+            if rows is not None and rows < MIN_BAND_ROWS:
+                raise UnsupportedError(
+                    f"the bundle is not valid: bands of {rows} rows in variant {name!r}, less than {MIN_BAND_ROWS}"
+                )
+    for name, graph in manifest.graphs.items():
+        try:
+            check_proofs(graph)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"the bundle is not valid: graph {name!r}: {error}") from None
+
+
+def check_proofs(graph: Graph) -> None:
+    """Raise UnsupportedError for larger proof vectors than a proof needs."""
+    for proof in graph.proofs:
+        elements = proof_elements(graph, proof)
+        if elements > MAX_PROOF_ELEMENTS:
+            raise UnsupportedError(f"a proof vector of {elements} elements, more than {MAX_PROOF_ELEMENTS}")
+
+
+def proof_elements(graph: Graph, proof: Proof) -> int:
+    """Elements of all inputs of a proof, and of the outputs whose sizes follow from theirs."""
+    ports = [*graph.inputs.values(), *graph.outputs.values()]
+    symbols = [{m[2] for d in port.dims if (m := DIMENSION.match(str(d)))} for port in ports]
+    return sum(
+        math.prod(shape_of(port, proof.sizes))
+        for port, used in zip(ports, symbols, strict=True)
+        if used <= proof.sizes.keys()
+    )

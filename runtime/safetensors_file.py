@@ -1,0 +1,145 @@
+"""Files of tensors in the format safetensors (github.com/huggingface/safetensors, version 0.x), read tensor by tensor.
+
+The library maps a file or copies all of it; a bundle's start reads only what it uses, and never from a mapping.
+Stricter than the format: tensors fill the data without gaps, as every writer leaves them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from msgspec import Meta, Struct
+
+from .errors import UnsupportedError, one_line
+from .regions import Region
+
+MAX_HEADER_BYTES = 16 << 20
+ALIGNMENT_BYTES = 8
+METADATA = "__metadata__"
+DTYPES = {
+    "F32": "float32",
+    "F16": "float16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U16": "uint16",
+    "U8": "uint8",
+}
+_CODES = {name: code for code, name in DTYPES.items()}
+
+
+class _Entry(Struct, forbid_unknown_fields=True):
+    dtype: str
+    shape: Annotated[list[Annotated[int, Meta(ge=0, le=1 << 40)]], Meta(max_length=8)]
+    data_offsets: tuple[Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=0)]]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor of a file: type and shape, and where its bytes lie."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    start: int
+    size: int
+
+
+class TensorFile:
+    """The header has been read and checked; `read` gets a tensor."""
+
+    def __init__(self, region: Region, metadata: Mapping[str, str], tensors: Mapping[str, Stored]) -> None:
+        self.region, self.metadata, self.tensors = region, metadata, tensors
+
+    @classmethod
+    def open(cls, region: Region) -> TensorFile:
+        """Raises UnsupportedError for what is not such a file."""
+        header_bytes = int.from_bytes(region.read(0, 8), "little")
+        if header_bytes > min(MAX_HEADER_BYTES, region.size - 8):
+            raise UnsupportedError(f"{region.place}: not a safetensors file")
+        text = region.read(8, header_bytes)
+        try:
+            fields = json.loads(text.decode(), object_pairs_hook=_unique)
+            if not isinstance(fields, dict):
+                raise ValueError("its header is not an object")
+            metadata = msgspec.convert(fields.pop(METADATA, {}), dict[str, str])
+            entries = msgspec.convert(fields, dict[str, _Entry])
+            tensors = _checked(entries, 8 + header_bytes, region.size)
+        except (ValueError, msgspec.ValidationError) as error:
+            raise UnsupportedError(f"{region.place}: {one_line(error)}") from None
+        except RecursionError:
+            raise UnsupportedError(f"{region.place}: its header is nested too deeply") from None
+        return cls(region, metadata, tensors)
+
+    def read(self, name: str) -> npt.NDArray[Any]:
+        """The tensor, a copy. Raises UnsupportedError where there is none of that name."""
+        stored = self._stored(name)
+        return np.frombuffer(self.region.read(stored.start, stored.size), stored.dtype).reshape(stored.shape)
+
+    def read_corner(self, name: str, shape: Sequence[int]) -> npt.NDArray[Any]:
+        """Of each dimension the first `shape` places, a copy; only what lies up to the last of the first dimension is
+        read. Raises UnsupportedError where the tensor has no such corner."""
+        stored = self._stored(name)
+        fits = len(shape) == len(stored.shape) and all(map(int.__le__, shape, stored.shape))
+        if not fits or 0 in stored.shape:
+            raise UnsupportedError(f"{self.region.place}: {name!r} has no corner of {list(shape)}; install it again")
+        data = self.region.read(stored.start, stored.size // stored.shape[0] * shape[0])
+        rows = np.frombuffer(data, stored.dtype).reshape(shape[0], *stored.shape[1:])
+        return np.ascontiguousarray(rows[tuple(slice(extent) for extent in shape)])
+
+    def part(self, name: str) -> Region:
+        """The bytes of a tensor."""
+        stored = self._stored(name)
+        return self.region.part(stored.start, stored.size, name)
+
+    def _stored(self, name: str) -> Stored:
+        if name not in self.tensors:
+            raise UnsupportedError(f"{self.region.place}: it lacks {name!r}; export or install it again")
+        return self.tensors[name]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a name is there twice")
+    return fields
+
+
+def _checked(entries: Mapping[str, _Entry], start: int, size: int) -> dict[str, Stored]:
+    """By place. Raises ValueError unless they fill the data."""
+    tensors, end = {}, 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
+        if entry.dtype not in DTYPES:
+            raise ValueError(f"tensor {name!r} is of type {entry.dtype}")
+        dtype = np.dtype(DTYPES[entry.dtype]).newbyteorder("<")
+        first, past = entry.data_offsets
+        if first != end or past - first != dtype.itemsize * math.prod(entry.shape):
+            raise ValueError(f"tensor {name!r} is not where or as large as it should be")
+        tensors[name] = Stored(dtype, tuple(entry.shape), start + first, past - first)
+        end = past
+    if start + end != size:
+        raise ValueError("its tensors are not all of its data")
+    return tensors
+
+
+def write(tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The file of these tensors, larger elements first (so that all are aligned), then by name."""
+    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    header: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
+    end = 0
+    for name in order:
+        array = tensors[name]
+        offsets = [end, end + array.nbytes]
+        header[name] = {"dtype": _CODES[array.dtype.name], "shape": list(array.shape), "data_offsets": offsets}
+        end = offsets[1]
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % ALIGNMENT_BYTES)
+    data = (np.ascontiguousarray(tensors[name], tensors[name].dtype.newbyteorder("<")).tobytes() for name in order)
+    return b"".join([len(text).to_bytes(8, "little"), text, *data])

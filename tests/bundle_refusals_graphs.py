@@ -1,0 +1,441 @@
+"""Bundles that every reader must refuse, continued: graphs, programs and qualities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from bundle_refusals import CASES as CASES
+from bundle_refusals import array, edited, element, graph, operation, program, put, stage, step, whole
+from tiny_bundle import HONEST_NODES, LATENT, Tiny, exp, onnx_model, port, proto_field
+
+# graph
+
+
+def _rename_output(tiny: Tiny) -> None:
+    tiny.graph("deeper")["outputs"]["u"] = tiny.graph("deeper")["outputs"].pop("w")
+    step(4)(tiny)["out"] = {"u": "w", "q": "q"}
+
+
+def _other_sizes(tiny: Tiny) -> None:
+    ports = {"v": port("float32", "n", 3, "2a", "2b"), "k": port("int32", "n", 3, "2a", "2b")}
+    tiny.graph("deeper").update(inputs=ports, outputs={"w": ports["v"], "q": ports["k"]})
+    tiny.onnx = tiny.onnx.replace(b"2h", b"2a").replace(b"2w", b"2b")
+
+
+edited("graph", "no form", put(graph("deeper"), onnx=...))
+edited("graph", "native: an output that no operation makes", put(operation("synthesis", 0), out="other"))
+edited("graph", "native: an output that is an input", lambda t: t.graph("quantise")["outputs"].update(mean=LATENT))
+edited(
+    "graph",
+    "native: an input that is neither value nor parameter",
+    lambda t: t.graph("quantise")["inputs"].update(size=port("int32", 2)) or step(3)(t)["in"].update(size="@size"),
+)
+edited("graph", "ONNX: another name", _rename_output)
+edited("graph", "ONNX: another type", lambda t: t.graph("deeper")["inputs"]["v"].update(dtype="float16"))
+edited("graph", "ONNX: another size", lambda t: t.graph("deeper")["outputs"]["w"].update(dims=["n", 3, "4h", "2w"]))
+edited("graph", "exact without proofs", put(graph("hyper"), proofs=...))
+edited("graph", "exact with an input without a range", lambda t: t.graph("hyper")["inputs"]["z"].pop("range"))
+edited(
+    "graph",
+    "exact with a float input",
+    put(graph("synthesis"), exact=True, proofs=[{"seed": 1, "sizes": {"n": 1, "h": 1, "w": 1}, "sha256": "0" * 64}]),
+)
+edited("graph", "a range that is none", lambda t: t.graph("hyper")["inputs"]["z"].update(range=[7, -7]))
+edited("graph", "exact and for the encoder", put(graph("hyper"), encoder=True))
+edited("graph", "a proof without a size", lambda t: t.graph("hyper")["proofs"][0]["sizes"].pop("w"))
+edited("graph", "33 proofs", lambda t: t.graph("hyper").update(proofs=33 * t.graph("hyper")["proofs"][:1]))
+edited(
+    "graph", "a proof of more than 2^22 elements", lambda t: t.graph("hyper")["proofs"][0]["sizes"].update(h=1 << 21)
+)
+edited("graph", "a halo, and sizes of other names", lambda t: t.graph("deeper").update(halo=1) or _other_sizes(t))
+edited("graph", "n not in front", lambda t: t.graph("deeper")["inputs"]["v"].update(dims=[3, "n", "2h", "2w"]))
+
+# native form
+
+
+def _picture_read(tiny: Tiny) -> None:
+    tiny.graph("synthesis")["native"]["operations"].append(
+        {"op": "affine", "out": "again", "terms": [{"value": "picture"}]}
+    )
+
+
+def _floats_in_index(tiny: Tiny) -> None:
+    """The integer output z of an exact graph goes through float32."""
+    more = [
+        {"op": "affine", "out": "halves", "terms": [{"value": "z"}]},
+        {"op": "quantise", "out": "q", "value": "halves", "low": 0, "high": 3},
+    ]
+    tiny.graph("hyper")["native"]["operations"] += more
+    tiny.graph("hyper")["outputs"]["q"] = port("int32", "n", 2, "h", "w")
+
+
+def _large_sums(tiny: Tiny) -> None:
+    tiny.graph("hyper")["native"]["operations"][0]["hidden"][0].update(low=-(2**24), high=2**24)
+    tiny.weights["i.weight"][:] = 127
+
+
+def layer(number: int, name: str = "analysis", op: int = 0) -> Any:
+    return lambda t: t.operation(name, op)["layers"][number]
+
+
+def hidden(t: Tiny) -> Any:
+    return t.operation("hyper", 0)["hidden"][0]
+
+
+def head(t: Tiny) -> Any:
+    return t.operation("hyper", 0)["heads"][0]
+
+
+def index(t: Tiny) -> Any:
+    return head(t)["index"]
+
+
+def view(name: str, tensor: str) -> Any:
+    return lambda t: t.graph(name)["native"]["tensors"][tensor]
+
+
+NATIVE = "native form"
+edited(NATIVE, "an unknown operation", put(operation("analysis", 5), op="sigmoid"))
+edited(
+    NATIVE,
+    "an unknown vector",
+    lambda t: t.operation("quantise", 0)["terms"][0].update(scale=[{"kind": "log", "parameter": "step"}]),
+)
+edited(NATIVE, "no operations", lambda t: t.graph("quantise")["native"].update(operations=[]))
+edited(NATIVE, "a tensor that is not there", put(layer(0), weight="other.weight"))
+edited(NATIVE, "a tensor that is not stored", lambda t: t.weights.pop("up.bias"))
+edited(
+    NATIVE,
+    "a tensor that nothing uses",
+    lambda t: t.graph("quantise")["native"]["tensors"].update({"curve": dict(view("synthesis", "curve")(t))}),
+)
+edited(NATIVE, "a value that is not there", put(operation("analysis", 5), value="other"))
+edited(NATIVE, "a value that comes later", lambda t: t.graph("analysis")["native"]["operations"].reverse())
+edited(
+    NATIVE,
+    "a parameter that is not there",
+    lambda t: t.operation("quantise", 0)["terms"][0].update(scale=[exp("dz", 1)]),
+)
+edited(NATIVE, "a value as a parameter", lambda t: t.operation("quantise", 0)["terms"][0].update(scale=[exp("v", 1)]))
+edited(NATIVE, "a name that is written twice", put(operation("analysis", 2), out="size"))
+edited(NATIVE, "a name that is an input's", put(operation("analysis", 2), out="x"))
+edited(NATIVE, "two heads of one name", lambda t: t.operation("hyper", 0)["heads"][1].update(out="narrow"))
+edited(NATIVE, "a picture as a value", _picture_read)
+edited(
+    NATIVE,
+    "tanh of integers",
+    lambda t: t.graph("synthesis")["native"]["operations"].append({"op": "tanh", "out": "t", "value": "y"}),
+)
+edited(NATIVE, "an output of another type", lambda t: t.graph("analysis")["outputs"]["z"].update(dtype="uint8"))
+edited(
+    NATIVE,
+    "an output of other channels",
+    lambda t: t.graph("analysis")["outputs"]["v"].update(dims=["n", 4, "2h", "2w"]),
+)
+edited(
+    NATIVE, "an output of another size", lambda t: t.graph("analysis")["outputs"]["z"].update(dims=["n", 2, "2h", "w"])
+)
+edited(
+    NATIVE,
+    "an input without channels",
+    lambda t: t.graph("quantise")["inputs"]["v"].update(dims=["n", "c", "2h", "2w"]),
+)
+edited(NATIVE, "a weight for other channels", put(layer(1), weight="half.weight"))
+edited(
+    NATIVE,
+    "a weight of integers",
+    lambda t: (
+        t.weights.update({"up.bias": np.zeros(3, np.int32)}) or view("synthesis", "up.bias")(t).update(dtype="int32")
+    ),
+)
+edited(
+    NATIVE,
+    "a bias of other channels",
+    lambda t: (
+        t.weights.update({"up.bias": np.zeros(2, np.float32)}) or view("synthesis", "up.bias")(t).update(shape=[2])
+    ),
+)
+edited(NATIVE, "a norm of other channels", lambda t: view("synthesis", "gdn.gamma")(t).update(shape=[3, 2]))
+edited(NATIVE, "a vector of other channels", lambda t: view("analysis", "pool.offset")(t).update(shape=[2]))
+edited(
+    NATIVE,
+    "terms of different sizes",
+    lambda t: (
+        t.operation("synthesis", 0)["terms"].append({"value": "z"})
+        or t.graph("synthesis")["inputs"].update(z=port("int32", "n", 2, "h", "w"))
+        or stage(t)["show"]["in"].update(z="z")
+    ),
+)
+edited(NATIVE, "values of different types side by side", put(operation("analysis", 3), values=["size", "x"]))
+edited(NATIVE, "channels that are not there", put(operation("analysis", 4), first=5))
+edited(NATIVE, "fewer channels than there are", put(operation("hyper", 1), count=1))
+edited(NATIVE, "a view larger than its tensor", lambda t: view("hyper", "i.weight")(t).update(shape=[2, 6, 4, 4]))
+edited(NATIVE, "a view of other dimensions", lambda t: view("analysis", "gains")(t).update(shape=[4]))
+edited(NATIVE, "a view of another type", lambda t: view("analysis", "gdn.gamma")(t).update(dtype="float32"))
+edited(NATIVE, "floats in an exact graph's integer outputs", _floats_in_index)
+edited(NATIVE, "a parameter beyond the rows", lambda t: t.graph("analysis")["inputs"]["dz"].update(range=[0, 2]))
+edited(
+    NATIVE, "a parameter beyond the rows of a network", lambda t: t.graph("hyper")["inputs"]["dz"].update(range=[-1, 1])
+)
+edited(
+    NATIVE,
+    "rows without a parameter's range",
+    lambda t: t.graph("analysis")["inputs"].update(dz={"dtype": "int32", "dims": [1]}),
+)
+edited(NATIVE, "sums beyond 2^31", _large_sums)
+edited(NATIVE, "a bias beyond 2^31 with its sum", array("weights", "h.bias", element((0, 0), -(2**31))))
+edited(NATIVE, "a stride that does not divide", put(layer(0), stride=[3, 4]))
+edited(NATIVE, "indices beyond a byte", put(index, high=256))
+edited(NATIVE, "indices from high to low", put(index, low=3, high=0))
+edited(NATIVE, "indices in units that round", put(index, unit=0.1))
+edited(NATIVE, "indices that are shifted far", put(index, add=1 << 17))
+edited(NATIVE, "scales in units that round", lambda t: index(t)["scales"].update(unit=0.3))
+edited(NATIVE, "a scale that is not there", lambda t: index(t)["scales"].update(high=17))
+edited(
+    NATIVE,
+    "scales of floats",
+    lambda t: (
+        t.weights.update({"scales": t.weights["scales"].astype(np.float32)})
+        or view("hyper", "scales")(t).update(dtype="float32")
+    ),
+)
+edited(
+    NATIVE,
+    "a network of floats",
+    lambda t: (
+        t.graph("hyper")["native"]["operations"].append({"op": "integer_network", "value": "mean", "heads": []})
+        or t.operation("hyper", 3).update(heads=[dict(t.operation("hyper", 0)["heads"][1], out="more")])
+    ),
+)
+edited(NATIVE, "hidden values from high to low", put(hidden, low=1, high=0))
+edited(NATIVE, "quantise from high to low", put(operation("analysis", 8), low=8))
+edited(NATIVE, "a picture from high to low", lambda t: t.operation("synthesis", 0)["picture"].update(low=255, high=0))
+edited(NATIVE, "a picture beyond a byte", lambda t: t.operation("synthesis", 0)["picture"].update(high=256))
+edited(NATIVE, "tensors, and no weights", put(whole, weights=...))
+
+# ONNX
+
+
+def onnx(what: str, model: bytes) -> None:
+    edited("ONNX", what, lambda t: setattr(t, "onnx", model))
+
+
+HONEST = onnx_model(HONEST_NODES)
+onnx("no bytes", b"")
+onnx("cut", HONEST[:-3])
+onnx("an overlong key", b"\x88\x80\x80\x80\x10\x0a" + HONEST[2:])
+onnx("a longer varint", b"\x08\x8a\x00" + HONEST[2:])
+onnx("field 0", HONEST + b"\x00\x00")
+onnx("a group", HONEST + b"\x0b\x0c")
+onnx("another format in the same bytes", b"\x14\0\0\0ORTM" + HONEST)
+onnx(
+    "external data",
+    onnx_model(
+        HONEST_NODES,
+        extra_tensor=proto_field(14, 1) + proto_field(13, proto_field(1, "location") + proto_field(2, "x")),
+    ),
+)
+onnx("a function", onnx_model(HONEST_NODES, extra_model=proto_field(25, proto_field(1, "Abs"))))
+onnx(
+    "a subgraph",
+    onnx_model(
+        HONEST_NODES, extra_node=proto_field(5, proto_field(1, "body") + proto_field(6, b"") + proto_field(20, 5))
+    ),
+)
+onnx("a custom operator", onnx_model(HONEST_NODES, domain="ai.example"))
+for _opset in (12, 21):
+    onnx(f"operator set {_opset}", onnx_model(HONEST_NODES, opset=_opset))
+for _version in (6, 11):
+    onnx(f"IR version {_version}", HONEST.replace(b"\x08\x0a", bytes([8, _version]), 1))
+onnx(
+    "another opset beside it",
+    onnx_model(HONEST_NODES, extra_model=proto_field(8, proto_field(1, "ai.example") + proto_field(2, 1))),
+)
+for _operator in ("Div", "Mod"):
+    for _divisor in (0, -1):
+        onnx(
+            f"integer {_operator} by {_divisor}",
+            onnx_model([("Abs", "v", "w"), (_operator, "k three", "q")], divisor=_divisor),
+        )
+    onnx(f"integer {_operator} by a variable", onnx_model([("Abs", "v", "w"), (_operator, "three k", "q")]))
+onnx(
+    "integer Div by a Max of 0",
+    onnx_model([("Abs", "v", "w"), ("Max", "k three", "m"), ("Div", "k m", "q")], divisor=0),
+)
+
+# program
+
+
+def parameter(number: int) -> Any:
+    return lambda t: program(t)["parameters"][number]
+
+
+def sizes(t: Tiny, **fields: Any) -> None:
+    program(t)["parameters"].append({"name": "layers", "min": 1, "max": 4096, "default": 1, "scales": [1.0], **fields})
+    stage(t)["each"] = "layers"
+
+
+def listed(t: Tiny, **fields: Any) -> None:
+    """One more parameter, a list for the two channels of z."""
+    program(t)["parameters"].append({"name": "list", "min": 0, "max": 1, "default": 0, "length": 2, **fields})
+
+
+def _unquantised(t: Tiny) -> None:
+    """No encoder step writes y."""
+    step(3)(t)["out"] = {"y": "k"}
+    step(4)(t).update({"in": {"v": "v", "k": "k"}, "out": {"w": "w"}})
+
+
+def _index_from_floats(t: Tiny) -> None:
+    """A float graph in the symbol id makes the index."""
+    t.graph("hyper").update(exact=False, in_loop=True)
+    t.graph("hyper").pop("proofs")
+
+
+def _index_of_float_input(t: Tiny) -> None:
+    """An exact graph's integers follow from a float graph's: z again, made by one."""
+    more = [
+        {"op": "affine", "out": "f", "terms": [{"value": "z"}]},
+        {"op": "quantise", "out": "again", "value": "f", "low": -7, "high": 7},
+    ]
+    t.manifest["graphs"]["loop"] = {
+        "inputs": {"z": t.graph("hyper")["inputs"]["z"]},
+        "outputs": {"again": port("int32", "n", 2, "h", "w")},
+        "native": {"tensors": {}, "operations": more},
+        "in_loop": True,
+    }
+    loop = {"op": "graph", "graph": "loop", "in": {"z": "z"}, "out": {"again": "loose_z"}}
+    stage(t)["steps"].insert(2, loop)
+    step(3)(t)["in"]["z"] = "loose_z"
+
+
+def _loose_mean(t: Tiny) -> None:
+    """Means come from a graph that no symbol id covers, and the encoder's quantise reads them."""
+    t.manifest["graphs"]["means"] = {
+        "inputs": {"mean": LATENT},
+        "outputs": {"better": LATENT},
+        "native": {"tensors": {}, "operations": [{"op": "tanh", "out": "better", "value": "mean"}]},
+    }
+    means = {"op": "graph", "graph": "means", "in": {"mean": "mean"}, "out": {"better": "mean"}}
+    stage(t)["steps"].insert(3, means)
+
+
+COPY = {"tensors": {}, "operations": [{"op": "pad_channels", "out": "to", "value": "from", "count": 2}]}
+
+
+def _unsettled(t: Tiny) -> None:
+    """Each round exchanges an exact tensor and one that is not."""
+    _index_of_float_input(t)
+    step(3)(t)["in"]["z"] = "z"
+    first = stage(t)
+    ends = port("int32", "n", 2, "h", "w", span=(-7, 7))
+    proof = dict(t.graph("hyper")["proofs"][0])
+    t.manifest["graphs"]["copy"] = {"inputs": {"from": ends}, "outputs": {"to": ends}, "native": COPY}
+    t.graph("copy").update(exact=True, proofs=[proof])
+    sizes(t)
+    second = dict(first, steps=[_copy("z", "t"), _copy("loose_z", "z"), _copy("t", "loose_z")])
+    del first["each"]
+    program(t)["stages"].append(second)
+
+
+def _copy(before: str, after: str) -> dict[str, Any]:
+    return {"op": "graph", "graph": "copy", "in": {"from": before}, "out": {"to": after}}
+
+
+def _encoder_show(t: Tiny) -> None:
+    stage(t)["show"]["enc"] = True
+
+
+def _sized(t: Tiny) -> None:
+    """Height and width of an output follow from nothing, since the graph does not take @size."""
+    t.graph("deeper")["outputs"]["w"]["dims"] = ["n", 3, "a", "b"]
+
+
+PROGRAM = "program"
+edited(PROGRAM, "no stage", put(program, stages=[]))
+edited(PROGRAM, "two parameters of one name", put(parameter(1), name="step", min=-8))
+edited(PROGRAM, "a default out of range", put(parameter(0), default=9))
+edited(PROGRAM, "a parameter beyond its port's range", put(parameter(0), max=9))
+edited(PROGRAM, "default sizes for other rounds", lambda t: sizes(t, length=2))
+edited(PROGRAM, "a round for each of nothing", put(stage, each="layers"))
+edited(PROGRAM, "a round for each of what are no sizes", put(stage, each="step"))
+edited(PROGRAM, "an unknown graph", put(step(2), graph="other"))
+edited(PROGRAM, "an input without a source", lambda t: step(2)(t)["in"].pop("skip"))
+edited(PROGRAM, "a source without an input", lambda t: step(2)(t)["in"].update(other="z"))
+edited(PROGRAM, "an output that the graph does not have", lambda t: step(2)(t)["out"].update(other="other"))
+edited(PROGRAM, "two outputs of one name", put(step(4), out={"w": "w", "q": "w"}))
+edited(PROGRAM, "a tensor that is not there", lambda t: step(2)(t)["in"].update(z="y"))
+edited(PROGRAM, "an encoder's tensor in a decoder's step", lambda t: stage(t)["show"]["in"].update(mean="v"))
+edited(PROGRAM, "a parameter that is not there", lambda t: step(2)(t)["in"].update(dz="$dy"))
+edited(PROGRAM, "a place of what is no list", lambda t: sizes(t) or step(2)(t)["in"].update(dz="$dz[i]"))
+edited(
+    PROGRAM,
+    "a place of a list in no round",
+    lambda t: parameter(2)(t).update(length=2) or step(2)(t)["in"].update(dz="$dz[i]"),
+)
+edited(PROGRAM, "a list for one number", lambda t: listed(t) or step(2)(t)["in"].update(skip="$list"))
+edited(PROGRAM, "an unknown builtin", lambda t: step(0)(t)["in"].update(x="@y"))
+edited(PROGRAM, "the picture in a decoder's step", lambda t: stage(t)["show"]["in"].update(mean="@x"))
+edited(PROGRAM, "a tensor of another type", lambda t: stage(t)["show"]["in"].update(y="mean"))
+edited(PROGRAM, "a tensor of other channels", lambda t: stage(t)["show"]["in"].update(y="z"))
+edited(PROGRAM, "sizes that follow from nothing", _sized)
+edited(PROGRAM, "effort: an unknown graph", put(step(0), effort={"5": "other"}))
+edited(PROGRAM, "effort: other ports", put(step(0), effort={"5": "quantise"}))
+edited(PROGRAM, "effort in a decoder's step", put(step(2), effort={"5": "hyper"}))
+edited(PROGRAM, "an encoder graph in a decoder's step", put(step(3), enc=False))
+edited(PROGRAM, "show: a step of encoders", _encoder_show)
+edited(PROGRAM, "show: no graph", put(stage, show=[]))
+edited(PROGRAM, "show: nothing", lambda t: stage(t)["show"].update(out={}))
+edited(PROGRAM, "show: a tensor that is not there", put(stage, show="picture"))
+edited(PROGRAM, "show: a tensor that is no picture", put(stage, show="mean"))
+edited(PROGRAM, "show: bytes that are no picture", put(stage, show="index"))
+edited(PROGRAM, "bands of three rows", put(step(0), bands=3))
+edited(PROGRAM, "513 steps", lambda t: stage(t).update(steps=stage(t)["steps"] + 506 * [step(4)(t)]))
+edited(PROGRAM, "align is no multiple of a stride", put(stage, align=4))
+edited(PROGRAM, "tile is no multiple of a stride", put(stage, tile=36))
+edited(PROGRAM, "symbols of another type", lambda t: _unquantised(t) or step(4)(t).update(out={"w": "y"}))
+edited(PROGRAM, "symbols that no encoder writes", _unquantised)
+edited(PROGRAM, "unknown tables", put(step(5), tables="x"))
+edited(PROGRAM, "an index tensor and tables by channel", put(step(5), tables="z"))
+edited(PROGRAM, "an index tensor and a set", put(step(5), set="dz"))
+edited(PROGRAM, "tables by channel that have none", put(step(1), tables="y"))
+edited(PROGRAM, "tables of other channels", put(step(1), channels=3))
+edited(PROGRAM, "a set that is no parameter", put(step(1), set="other"))
+edited(PROGRAM, "a set that is not there", lambda t: listed(t, max=2) or step(1)(t).update(set="list"))
+edited(PROGRAM, "a set below 0", lambda t: listed(t, min=-1) or step(1)(t).update(set="list"))
+edited(PROGRAM, "sets for other channels", lambda t: listed(t, length=3) or step(1)(t).update(set="list"))
+edited(PROGRAM, "an index tensor that is not there", put(step(5), by="other"))
+edited(PROGRAM, "an index tensor of another type", put(step(5), by="z"))
+edited(PROGRAM, "an index tensor of other channels", put(step(5), channels=2))
+edited(PROGRAM, "an index from floats", _index_from_floats)
+edited(PROGRAM, "an index from integers of a float graph", _index_of_float_input)
+edited(PROGRAM, "an encoder reads what no symbol id covers", _loose_mean)
+edited(PROGRAM, "rounds that do not settle", _unsettled)
+edited(
+    PROGRAM,
+    "a tensor that the first round lacks",
+    lambda t: sizes(t) or step(2)(t)["in"].update(z="before") or step(5)(t).update(out="before"),
+)
+
+# quality
+
+
+def point(number: int) -> Any:
+    return lambda t: t.manifest["quality"][number]
+
+
+QUALITY = "quality"
+edited(QUALITY, "none", put(whole, quality=[]))
+edited(QUALITY, "falling", put(point(0), quality=100.5))
+edited(QUALITY, "equal", put(point(0), quality=100))
+edited(QUALITY, "falling", lambda t: t.manifest["quality"].reverse())
+edited(QUALITY, "an unknown variant", put(point(0), variant="other"))
+edited(QUALITY, "an unknown parameter", put(point(0), parameters={"other": 0}))
+edited(QUALITY, "a value out of range", put(point(0), parameters={"step": 9}))
+edited(QUALITY, "a list for a number", put(point(0), parameters={"step": [1, 2]}))
+edited(
+    QUALITY,
+    "a number for a list",
+    lambda t: listed(t) or point(0)(t).update(parameters={"list": 1}),
+)

@@ -1,0 +1,56 @@
+"""Graphs in native form, made from operations and arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import native_reference
+import numpy as np
+
+from nicrt.runtime.bundle import StoredGraph
+from nicrt.runtime.ids import file_leaf, tensor_leaf
+from nicrt.runtime.manifest import File, Graph, Port
+from nicrt.runtime.native_check import check_native
+from nicrt.runtime.native_form import NativeForm, Operation, View
+
+Array = np.ndarray[Any, Any]
+Arrays = dict[str, Array]
+
+
+def form_of(operations: Sequence[Operation], arrays: Arrays) -> NativeForm:
+    views = {
+        name: View(dtype=array.dtype.name, shape=list(array.shape), sha256=tensor_leaf(array))
+        for name, array in arrays.items()
+    }
+    return NativeForm(tensors=views, operations=list(operations))
+
+
+def native_graph(
+    operations: Sequence[Operation],
+    arrays: Arrays,
+    inputs: dict[str, Port],
+    outputs: dict[str, Port],
+    *,
+    exact: bool = False,
+    onnx: bytes | None = None,
+) -> StoredGraph:
+    """A valid graph of these operations."""
+    graph = Graph(inputs=inputs, outputs=outputs, exact=exact, native=form_of(operations, arrays))
+    if onnx is not None:
+        graph.onnx = File(file="g.onnx", sha256=file_leaf(onnx))
+    check_native("g", graph)
+    return StoredGraph("g", graph, onnx=lambda: onnx or b"", weights=lambda: arrays)
+
+
+def onnx_graph(graph: Graph, data: bytes) -> StoredGraph:
+    """A graph of ONNX alone."""
+    entry = msgspec.structs.replace(graph, onnx=File(file="g.onnx", sha256=file_leaf(data)), native=None)
+    return StoredGraph("g", entry, onnx=lambda: data, weights=dict)
+
+
+def expected(stored: StoredGraph, inputs: Arrays) -> Arrays:
+    """What docs/BUNDLE.md says that a graph gives, by port."""
+    assert stored.entry.native is not None
+    return native_reference.run(stored.entry.native, stored.weights(), inputs, list(stored.entry.outputs))
