@@ -31,6 +31,13 @@ inline Bytes overlong(std::uint64_t value) {
     return out;
 }
 
+/// A name with a number. (gcc 12 takes a literal plus a string for a copy onto itself: -Wrestrict.)
+inline std::string numbered(const char* prefix, int number) {
+    std::string name = prefix;
+    name += std::to_string(number);
+    return name;
+}
+
 inline Bytes join(std::initializer_list<Bytes> parts) {
     Bytes out;
     for (const Bytes& part : parts) out.insert(out.end(), part.begin(), part.end());

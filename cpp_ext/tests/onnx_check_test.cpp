@@ -122,7 +122,7 @@ Bytes doubling(int nodes, const std::string& op, const std::string& first, const
     Bytes out;
     std::string value = first;
     for (int i = 0; i < nodes; ++i) {
-        const std::string next = i + 1 < nodes ? "v" + std::to_string(i) : "c";
+        const std::string next = i + 1 < nodes ? numbered("v", i) : "c";
         out = join({out, node(op, {value, second.empty() ? value : second}, next,
                               op == "Concat" ? attribute("axis", 2, number(3, 0)) : Bytes{})});
         value = next;
@@ -146,7 +146,7 @@ void check_growth() {
     refused(with_constant(node("Expand", {"one", "s"}, "c"), join({one, extents("s", {1 << 28})})), reason);
     // each is small, all are not
     Bytes many;
-    for (int i = 0; i < 200; ++i) many = join({many, filled("c" + std::to_string(i), "s")});
+    for (int i = 0; i < 200; ++i) many = join({many, filled(numbered("c", i), "s")});
     refused(with_constant(join({many, filled("c", "s")}), extents("s", {1 << 20})), reason);
 }
 
@@ -185,7 +185,7 @@ void check_unknown_sizes() {
     const Bytes shape = node("Shape", {"x"}, "s");
     const auto fills = [&](int count) {
         Bytes out = shape;
-        for (int i = 0; i < count; ++i) out = join({out, filled("c" + std::to_string(i), "s")});
+        for (int i = 0; i < count; ++i) out = join({out, filled(numbered("c", i), "s")});
         return join({out, filled("c", "s")});
     };
     accepted(with_constant(fills(20), {}));

@@ -227,8 +227,7 @@ void check_limits() {
     Bytes concat = text(4, "Concat");
     for (int i = 0; i < 1000; ++i) concat = join({concat, text(1, "x")});
     Bytes nodes = kAbs;
-    for (int i = 0; i < 50; ++i)
-        nodes = join({nodes, message(1, join({concat, text(2, "v" + std::to_string(i))}))});
+    for (int i = 0; i < 50; ++i) nodes = join({nodes, message(1, join({concat, text(2, numbered("v", i))}))});
     refused(model_of_nodes(nodes), "more than 50000 inputs and outputs of nodes");
 }
 
