@@ -63,32 +63,21 @@ def export_family(
     cannot be read or written, LimitError where memory does not suffice, ValueError for a variant that is not there and
     for options that the family does not take. What was in `out` is still there after any of them."""
     data = _read(Path(checkpoint))
-    provenance = {"family": family, "checkpoint_sha256": hashlib.sha256(data).hexdigest()}
     pictures = [_picture(Path(path)) for path in calibrate]
     if family in IMPORTERS:
         if base is not None:
             raise ValueError(f"family {family!r} takes no base checkpoint")
-        make = partial(IMPORTERS[family], data, arch, pictures, weights_key)
+        make, facts = partial(IMPORTERS[family], data, arch, pictures, weights_key), {}
     elif family not in FAMILIES:
         names = ", ".join(sorted([*FAMILIES, *IMPORTERS]))
         raise UnsupportedError(f"there is no family {family!r}; there are: {names}")
     elif arch is not None or weights_key is not None:
         raise ValueError(f"family {family!r} takes no architecture and no key of weights")
     else:
-        weights = _tensors(Path(checkpoint), data)
-        provenance |= _recipe_facts(Path(checkpoint), data)
-        if base is not None:
-            base_data = _read(Path(base))
-            provenance["base_checkpoint_sha256"] = hashlib.sha256(base_data).hexdigest()
-            weights |= {f"base.{name}": tensor for name, tensor in _tensors(Path(base), base_data).items()}
+        weights, facts = _weights(Path(checkpoint), data, base)
         make = partial(FAMILIES[family], weights)
     source = part(_made(make, Path(checkpoint), family), variant, decoder_only)
-    source = in_float16(source) if float16 else source
-    known: dict[str, Any] = json.loads(KNOWN_CHECKPOINTS.read_text()).get(provenance["checkpoint_sha256"], {})
-    license_name = known.pop("license", source.license)
-    text = _card(known.pop("card", None), card)
-    provenance |= known
-    source = replace(source, license=license_name, provenance=provenance, card=text)
+    source = _with_facts(in_float16(source) if float16 else source, family, data, facts, card)
     lines: list[str] = []
 
     def check(folder: Path, manifest: Manifest) -> None:
@@ -108,6 +97,29 @@ def export_family(
         for line in lines:
             report(line)
     return manifest
+
+
+def _weights(checkpoint: Path, data: bytes, base: Path | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors of a checkpoint, with those of `base` under `base.`; what its provenance is to say of both."""
+    weights, facts = _tensors(checkpoint, data), _recipe_facts(checkpoint, data)
+    if base is not None:
+        base_data = _read(Path(base))
+        facts["base_checkpoint_sha256"] = hashlib.sha256(base_data).hexdigest()
+        weights |= {f"base.{name}": tensor for name, tensor in _tensors(Path(base), base_data).items()}
+    return weights, facts
+
+
+def _with_facts(
+    source: BundleSource, family: str, data: bytes, facts: dict[str, Any], card: Path | None
+) -> BundleSource:
+    """The source with its provenance, and with the licence and the model card that a known checkpoint has. data: the
+    checkpoint; card: file of another model card."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    known: dict[str, Any] = json.loads(KNOWN_CHECKPOINTS.read_text()).get(sha256, {})
+    license_name = known.pop("license", source.license)
+    text = _card(known.pop("card", None), card)
+    provenance = {"family": family, "checkpoint_sha256": sha256, **facts, **known}
+    return replace(source, license=license_name, provenance=provenance, card=text)
 
 
 def _made(make: Callable[[], BundleSource], checkpoint: Path, family: str) -> BundleSource:

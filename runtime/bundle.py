@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from . import manifest as manifests
 from . import safetensors_file
+from .byte_range import MEMORY, ByteRange
 from .errors import UnsupportedError
-from .ids import Ids, file_leaf, graph_leaf, tensor_leaf
+from .ids import Ids, file_leaf, graph_hash, tensor_leaf
 from .manifest import Graph, Manifest, Variant
 from .native_check import check_sums
 from .onnx_model import check_ports, read_model
-from .regions import Region
 from .safetensors_file import TensorFile
 from .tables import MAX_TABLES_BYTES, TableGroup
 from .validate import check_manifest
@@ -36,7 +36,7 @@ MAX_CARD_BYTES = 1 << 20
 class Files(Protocol):
     """A bundle's files, by the names that its manifest has for them."""
 
-    def open(self, name: str) -> Region:
+    def open(self, name: str) -> ByteRange:
         """Raises UnsupportedError where there is no such file."""
         ...
 
@@ -45,15 +45,15 @@ class FolderFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def open(self, name: str) -> Region:
-        return Region.of_file(self._folder / name)
+    def open(self, name: str) -> ByteRange:
+        return ByteRange.of_file(self._folder / name)
 
 
 class PackedFiles:
     def __init__(self, packed: TensorFile) -> None:
         self._packed = packed
 
-    def open(self, name: str) -> Region:
+    def open(self, name: str) -> ByteRange:
         return self._packed.part(name)
 
 
@@ -72,7 +72,7 @@ def _reading_a_part() -> Iterator[None]:
 @dataclass(frozen=True)
 class StoredGraph:
     """A graph of a bundle, for what runs it. onnx, weights: read its forms, as `Bundle.graph_bytes` and
-    `Bundle.weights` do."""
+    `Bundle.weights` do, and raise what these raise."""
 
     name: str
     entry: Graph
@@ -80,9 +80,9 @@ class StoredGraph:
     weights: Callable[[], dict[str, npt.NDArray[Any]]]
 
     @property
-    def leaf(self) -> str:
+    def sha256(self) -> str:
         """Hex SHA-256 over what the graph computes (docs/BUNDLE.md, section 7)."""
-        return graph_leaf(self.entry)
+        return graph_hash(self.entry)
 
 
 class Bundle:
@@ -106,26 +106,26 @@ class Bundle:
         can trust."""
         place = Path(path)
         if place.is_dir():
-            text = Region.of_file(place / MANIFEST).all(manifests.MAX_MANIFEST_BYTES)
+            text = ByteRange.of_file(place / MANIFEST).all(manifests.MAX_MANIFEST_BYTES)
             return cls._checked(place, FolderFiles(place), text)
-        return cls._packed(place, TensorFile.open(Region.of_file(place)))
+        return cls._packed(place, TensorFile.open(ByteRange.of_file(place)))
 
     @classmethod
     def of_bytes(cls, data: bytes | bytearray | memoryview) -> Bundle:
         """A packed bundle in memory. Raises as `open` does."""
-        return cls._packed(None, TensorFile.open(Region.of_memory(bytes(data))))
+        return cls._packed(None, TensorFile.open(ByteRange.of_memory(bytes(data))))
 
     @classmethod
     def _packed(cls, path: Path | None, file: TensorFile) -> Bundle:
         bundle = cls._checked(path, PackedFiles(file), packed_manifest(file))
         extra = set(file.tensors) - set(bundle.manifest.files)
         if extra:
-            raise UnsupportedError(f"{file.region.place}: {min(extra)!r} in it is no part of the bundle")
+            raise UnsupportedError(f"{file.content.place}: {min(extra)!r} in it is no part of the bundle")
         return bundle
 
     @classmethod
     def _checked(cls, path: Path | None, files: Files, text: bytes) -> Bundle:
-        place = "the bundle in memory" if path is None else str(path)
+        place = MEMORY if path is None else str(path)
         manifest = decoded(text, place)
         groups = _read_tables(files, manifest)
         check_manifest(manifest, groups)
@@ -166,16 +166,16 @@ class Bundle:
         entry = self.manifest.graphs[name].onnx
         if entry is None:
             raise UnsupportedError(f"graph {name!r} of this bundle has no ONNX form")
-        region = self.files.open(entry.file)
-        data = region.all(MAX_GRAPH_BYTES)
+        content = self.files.open(entry.file)
+        data = content.all(MAX_GRAPH_BYTES)
         if file_leaf(data) != entry.sha256:
-            raise UnsupportedError(f"{region.place}: not the file that the manifest lists; {AGAIN}")
+            raise UnsupportedError(f"{content.place}: not the file that the manifest lists; {AGAIN}")
         try:
             model = read_model(data)
             check_ports(model, self.manifest.graphs[name])
             return model.write()
         except UnsupportedError as error:
-            raise UnsupportedError(f"{region.place}: {error}") from None
+            raise UnsupportedError(f"{content.place}: {error}") from None
 
     @_reading_a_part()
     def weights(self, name: str) -> dict[str, npt.NDArray[Any]]:
@@ -191,7 +191,7 @@ class Bundle:
         for tensor, view in form.tensors.items():
             array = file.read_corner(tensor, view.shape)
             if array.dtype != view.dtype or tensor_leaf(array) != view.sha256:
-                raise UnsupportedError(f"{file.region.place}: tensor {tensor!r} is not the manifest's; {AGAIN}")
+                raise UnsupportedError(f"{file.content.place}: tensor {tensor!r} is not the manifest's; {AGAIN}")
             arrays[tensor] = array
         check_sums(name, self.manifest.graphs[name], arrays)
         return arrays
@@ -199,10 +199,10 @@ class Bundle:
     def _weights_file(self) -> TensorFile:
         if self._weights is None:
             assert self.manifest.weights is not None  # the validator asks for it where a native form has tensors
-            region = self.files.open(self.manifest.weights.file)
-            if region.size > MAX_WEIGHTS_BYTES:
-                raise UnsupportedError(f"{region.place}: larger than {MAX_WEIGHTS_BYTES} bytes")
-            self._weights = TensorFile.open(region)
+            content = self.files.open(self.manifest.weights.file)
+            if content.size > MAX_WEIGHTS_BYTES:
+                raise UnsupportedError(f"{content.place}: larger than {MAX_WEIGHTS_BYTES} bytes")
+            self._weights = TensorFile.open(content)
         return self._weights
 
     def card(self) -> str | None:
@@ -210,14 +210,14 @@ class Bundle:
         entry = self.manifest.card
         if entry is None:
             return None
-        region = self.files.open(entry.file)
-        data = region.all(MAX_CARD_BYTES)
+        content = self.files.open(entry.file)
+        data = content.all(MAX_CARD_BYTES)
         if file_leaf(data) != entry.sha256:
-            raise UnsupportedError(f"{region.place}: not the file that the manifest lists; {AGAIN}")
+            raise UnsupportedError(f"{content.place}: not the file that the manifest lists; {AGAIN}")
         try:
             return data.decode()
         except UnicodeDecodeError:
-            raise UnsupportedError(f"{region.place}: not UTF-8 text") from None
+            raise UnsupportedError(f"{content.place}: not UTF-8 text") from None
 
     def check_parts(self) -> None:
         """Read every part. Raises UnsupportedError for one that is missing or not the manifest's."""
@@ -230,12 +230,15 @@ class Bundle:
 
     def packed(self) -> bytes:
         """The bundle in one file, the same bytes for the same bundle. Raises as `check_parts` does."""
-        self.check_parts()
         files = {}
         for name in self.manifest.files:
-            region = self.files.open(name)
-            files[name] = np.frombuffer(region.all(MAX_WEIGHTS_BYTES), np.uint8)
-        return safetensors_file.write(files, {PACKED_MANIFEST: self._text.decode()})
+            content = self.files.open(name)
+            files[name] = np.frombuffer(content.all(MAX_WEIGHTS_BYTES), np.uint8)
+        data = safetensors_file.write(files, {PACKED_MANIFEST: self._text.decode()})
+        # what is checked is what was read, whatever the files are by now
+        place = MEMORY if self.path is None else str(self.path)
+        Bundle._packed(self.path, TensorFile.open(ByteRange.of_memory(data, place))).check_parts()
+        return data
 
     def variant_of(self, symbol: str) -> tuple[str, Variant] | None:
         """The variant with this symbol id (hex)."""
@@ -246,15 +249,15 @@ def packed_manifest(packed: TensorFile) -> bytes:
     """The manifest of a packed bundle. Raises UnsupportedError where there is none."""
     text = packed.metadata.get(PACKED_MANIFEST)
     if text is None:
-        raise UnsupportedError(f"{packed.region.place}: a safetensors file, but not a packed codec bundle")
+        raise UnsupportedError(f"{packed.content.place}: a safetensors file, but not a packed codec bundle")
     return text.encode()
 
 
 def read_manifest(place: Path) -> Manifest:
     """The manifest alone, of a folder or a packed file, for listing and for finding a bundle by id."""
     if place.is_dir():
-        return decoded(Region.of_file(place / MANIFEST).all(manifests.MAX_MANIFEST_BYTES), str(place))
-    return decoded(packed_manifest(TensorFile.open(Region.of_file(place))), str(place))
+        return decoded(ByteRange.of_file(place / MANIFEST).all(manifests.MAX_MANIFEST_BYTES), str(place))
+    return decoded(packed_manifest(TensorFile.open(ByteRange.of_file(place))), str(place))
 
 
 def decoded(text: bytes, place: str) -> Manifest:
@@ -266,14 +269,14 @@ def decoded(text: bytes, place: str) -> Manifest:
 
 
 def _read_tables(files: Files, manifest: Manifest) -> dict[str, TableGroup]:
-    region = files.open(manifest.tables.file)
-    if region.size > MAX_TABLES_BYTES:
-        raise UnsupportedError(f"{region.place}: larger than {MAX_TABLES_BYTES} bytes")
-    file = TensorFile.open(region)
-    arrays = {name: file.read(name) for name in file.tensors}
+    content = files.open(manifest.tables.file)
+    if content.size > MAX_TABLES_BYTES:
+        raise UnsupportedError(f"{content.place}: larger than {MAX_TABLES_BYTES} bytes")
+    file = TensorFile.open(content)
     groups = {}
     for name, leaf in manifest.tables.groups.items():
-        groups[name] = TableGroup(name, arrays)
+        parts = [f"{name}.{part}" for part in TableGroup.PARTS]
+        groups[name] = TableGroup(name, {part: file.read(part) for part in parts if part in file.tensors})
         if groups[name].leaf() != leaf:
-            raise UnsupportedError(f"{region.place}: tables {name!r} are not those that the manifest lists; {AGAIN}")
+            raise UnsupportedError(f"{content.place}: tables {name!r} are not those that the manifest lists; {AGAIN}")
     return groups

@@ -8,19 +8,21 @@ from collections import Counter
 
 from .errors import UnsupportedError
 from .manifest import DIMENSION, Graph, Manifest, Proof
+from .native_form import IntegerNetwork
 from .proofs import shape_of
 
 MAX_STEPS = 512
 """Of all stages of a program, what is shown included. A loop (`each`) has the file's rounds, which have a limit."""
-MIN_BAND_ROWS = 4
-"""Of a graph that runs band by band: a graph call for every row would be as many calls as the picture has rows."""
 MAX_PROOF_ELEMENTS = 1 << 22
 """Of all inputs and outputs of one proof. The proofs that `export` writes have up to some 100 000."""
+MAX_PROOF_MACS = 1 << 36
+"""Multiply-accumulates of one proof in a native form, whose kernels are not interrupted: some seconds at most. The
+proofs that `export` writes take up to 2^31."""
 
 
 def check_claims(manifest: Manifest) -> None:
     """Raise UnsupportedError for more steps, or larger proofs, than any codec has; how many graphs, variants and proofs
-    there may be is in the manifest's schema."""
+    there may be, and how few rows a band may have, is in the manifest's schema."""
     files = Counter(graph.onnx.file for graph in manifest.graphs.values() if graph.onnx is not None)
     shared = [file for file, uses in files.items() if uses > 1]
     if shared:
@@ -29,12 +31,6 @@ def check_claims(manifest: Manifest) -> None:
         steps = [step for stage in variant.program.stages for step in (*stage.steps, *stage.show_runs)]
         if len(steps) > MAX_STEPS:
             raise UnsupportedError(f"the bundle is not valid: {len(steps)} steps in variant {name!r}, over {MAX_STEPS}")
-        for step in steps:
-            rows = getattr(step, "bands", None)
-            if rows is not None and rows < MIN_BAND_ROWS:
-                raise UnsupportedError(
-                    f"the bundle is not valid: bands of {rows} rows in variant {name!r}, less than {MIN_BAND_ROWS}"
-                )
     for name, graph in manifest.graphs.items():
         try:
             check_proofs(graph)
@@ -43,11 +39,14 @@ def check_claims(manifest: Manifest) -> None:
 
 
 def check_proofs(graph: Graph) -> None:
-    """Raise UnsupportedError for larger proof vectors than a proof needs."""
+    """Raise UnsupportedError for larger proof vectors than a proof needs. graph: one that `check_graph` has passed."""
     for proof in graph.proofs:
         elements = proof_elements(graph, proof)
         if elements > MAX_PROOF_ELEMENTS:
             raise UnsupportedError(f"a proof vector of {elements} elements, more than {MAX_PROOF_ELEMENTS}")
+        macs = proof_macs(graph, proof)
+        if macs > MAX_PROOF_MACS:
+            raise UnsupportedError(f"a proof vector of {macs} multiply-accumulates, more than {MAX_PROOF_MACS}")
 
 
 def proof_elements(graph: Graph, proof: Proof) -> int:
@@ -59,3 +58,18 @@ def proof_elements(graph: Graph, proof: Proof) -> int:
         for port, used in zip(ports, symbols, strict=True)
         if used <= proof.sizes.keys()
     )
+
+
+def proof_macs(graph: Graph, proof: Proof) -> int:
+    """Multiply-accumulates of a proof in the networks of integers of a graph's native form."""
+    form, macs = graph.native, 0
+    for network in [] if form is None else form.operations:
+        if form is None or not isinstance(network, IntegerNetwork):
+            continue
+        batch, _, *places = shape_of(graph.inputs[network.value], proof.sizes)
+        inputs = batch * math.prod(places)  # per channel; each layer multiplies them by its strides
+        for layer in network.hidden:
+            macs += inputs * math.prod(form.tensors[layer.weight].shape)
+            inputs *= math.prod(layer.stride)
+        macs += sum(inputs * math.prod(form.tensors[head.weight].shape) for head in network.heads)
+    return macs

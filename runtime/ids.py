@@ -54,7 +54,7 @@ def _without_floats(value: object) -> object:
     return value
 
 
-def graph_leaf(graph: Graph) -> str:
+def graph_hash(graph: Graph) -> str:
     """Hex SHA-256 over what a graph computes: its ports, the leaves of its forms, and what the program may do with it.
     Not over where its files lie, its proofs and its costs."""
     entry: dict[str, object] = {
@@ -76,7 +76,7 @@ class Ids:
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
-        self._leaves: dict[str, str] = {}
+        self._hashes: dict[str, str] = {}
 
     def symbol_id(self, program: Program) -> str:
         """Hex of 8 bytes."""
@@ -116,9 +116,9 @@ class Ids:
         return self._manifest.graphs[run.graph].decides_symbols
 
     def _run(self, run: Run) -> list[object]:
-        if run.graph not in self._leaves:
-            self._leaves[run.graph] = graph_leaf(self._manifest.graphs[run.graph])
-        return [self._leaves[run.graph], run.inputs, run.outputs, run.bands]
+        if run.graph not in self._hashes:
+            self._hashes[run.graph] = graph_hash(self._manifest.graphs[run.graph])
+        return [self._hashes[run.graph], run.inputs, run.outputs, run.bands]
 
 
 def with_ids(manifest: Manifest) -> Manifest:

@@ -14,19 +14,21 @@ import msgspec
 from msgspec import Meta, Struct
 
 from .errors import UnsupportedError, one_line
-from .native_form import Digest, Int32, Name, NativeForm, Strict, plain
+from .native_form import Hash, Int32, Name, NativeForm, Strict, plain
 
 BUNDLE_FORMAT = 2
 FEATURES: frozenset[str] = frozenset()
 """Names that `requires` may have: what a reader of BUNDLE_FORMAT need not know. None so far."""
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_GRAPHS = 256
+MIN_BAND_ROWS = 4  # a graph call for every row would be as many calls as the picture has rows
 MAX_DEPTH = 32  # of provenance, the only part without a schema
 
 FilePath = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)?$")]
 Positive = Annotated[int, Meta(ge=1, le=1 << 24)]
 PerPixel = Annotated[float, Meta(ge=0, le=1e9)]  # more would overflow what is reckoned from it
 DType = Literal["float32", "float16", "int32", "int64", "uint8", "uint16"]
+INTEGERS = frozenset({"int32", "int64", "uint8", "uint16"})
 
 # A dimension is a number, or a symbol with a factor: "64h" is 64 * h. Ports that share a symbol are related by it.
 DIMENSION = re.compile(r"^([1-9][0-9]{0,6})?([a-z]+)$")
@@ -52,14 +54,14 @@ class Proof(Strict):
 
     seed: Annotated[int, Meta(ge=0, le=2**32 - 1)]
     sizes: dict[str, Positive]
-    sha256: Digest
+    sha256: Hash
 
 
 class File(Strict):
     """A file of the bundle and the SHA-256 of its bytes."""
 
     file: FilePath
-    sha256: Digest
+    sha256: Hash
 
 
 class Graph(Strict):
@@ -100,7 +102,7 @@ class Tables(Strict):
     group → its leaf hash (`TableGroup.leaf`)."""
 
     file: FilePath
-    groups: dict[Name, Digest]
+    groups: dict[Name, Hash]
 
 
 class Weights(Strict):
@@ -142,13 +144,7 @@ class Entropy(Strict, tag="entropy", tag_field="op"):
 
 
 class Run(Strict, tag="graph", tag_field="op", rename={"inputs": "in", "outputs": "out"}):
-    """Run a graph. `inputs`: port -> source; `outputs`: port -> tensor. A source is
-
-    - a tensor's name;
-    - `$p`: a parameter, int32 [1], or [length] of a list; `$p[i]`: of a list its element for this round, int32 [1];
-    - `@x`: the picture at the round's size, float32 [1, 3, padded height, padded width] (encoder only);
-    - `@size`: height and width of the round's picture, int32 [2];
-    - `@rows`, `@cols`: numbers of the rows (of the band) and columns of the padded picture, int32 [n].
+    """Run a graph. `inputs`: port -> source (docs/BUNDLE.md, section 8); `outputs`: port -> tensor.
 
     `enc`: only when encoding. `effort`: level -> graph with the same ports, the highest level not above the asked one.
     `bands`: run once per block of that many rows of the padded picture and join the outputs on their third axis, so
@@ -160,7 +156,7 @@ class Run(Strict, tag="graph", tag_field="op", rename={"inputs": "in", "outputs"
     outputs: dict[Name, Name]
     enc: bool = False
     effort: dict[Annotated[str, Meta(pattern="^[1-9]$")], Name] = {}
-    bands: Annotated[int, Meta(ge=1, le=1 << 16)] | None = None
+    bands: Annotated[int, Meta(ge=MIN_BAND_ROWS, le=1 << 16)] | None = None
 
 
 class Stage(Strict):
@@ -277,9 +273,11 @@ def decode(data: bytes) -> Manifest:
 
 def _unique(pairs: list[tuple[str, Any]]) -> None:
     """Of two fields with one name, one reader would believe the first and another the second."""
-    names = [name for name, _ in pairs]
-    if len(set(names)) != len(names):
-        raise ValueError(f"field {next(name for name in names if names.count(name) > 1)!r} is there twice")
+    seen = set[str]()
+    for name, _ in pairs:
+        if name in seen:
+            raise ValueError(f"field {name!r} is there twice")
+        seen.add(name)
 
 
 def _check_version(version: _Version) -> None:

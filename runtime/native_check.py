@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import UnsupportedError
-from .manifest import BATCH, DIMENSION, Graph, Port
+from .manifest import BATCH, DIMENSION, INTEGERS, Graph, Port
 from .native_form import (
     Absolute,
     Affine,
@@ -42,7 +42,7 @@ from .native_form import (
     View,
 )
 
-INTEGERS = ("int32", "uint8")
+VALUES = ("float32", "int32", "uint8")
 FLOAT_WEIGHTS = ("float32", "float16")
 MAX_SUM = 2**31 - 1
 # Within these, index rules are exact in float32, so that no backend can round them in a way of its own.
@@ -100,6 +100,8 @@ class _Check:
         places = _places(port.dims[2:])
         if len(port.dims) != 4 or port.dims[0] not in (1, BATCH) or not isinstance(port.dims[1], int) or not places:
             raise self.refuse(f"input {name!r} is neither a parameter nor a tensor of places")
+        if port.dtype not in VALUES:
+            raise self.refuse(f"input {name!r} is {port.dtype}, not {' or '.join(VALUES)}")
         bound = None if port.range is None else max(abs(port.range[0]), abs(port.range[1]))
         return Value(port.dims[0], port.dtype, port.dims[1], places, exact=port.dtype in INTEGERS, bound=bound)
 

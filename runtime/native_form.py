@@ -15,7 +15,7 @@ import msgspec
 from msgspec import NODEFAULT, Meta, Struct
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
-Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Extent = Annotated[int, Meta(ge=1, le=1 << 24)]
 Channels = Annotated[int, Meta(ge=1, le=1 << 14)]
 Stride = Annotated[int, Meta(ge=1, le=256)]
@@ -67,11 +67,12 @@ def _fields(kind: type[Strict]) -> list[tuple[str, str, object]]:
 
 
 class View(Strict):
-    """What a graph uses of a stored tensor: of each dimension the first `shape` places. sha256: `leaf` of this part."""
+    """What a graph uses of a stored tensor: of each dimension the first `shape` places. sha256: of this part
+    (`ids.tensor_leaf`)."""
 
     dtype: WeightType
     shape: Annotated[list[Extent], Meta(min_length=1, max_length=4)]
-    sha256: Digest
+    sha256: Hash
 
 
 class Constant(Strict, tag="constant", tag_field="kind"):

@@ -14,9 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from .manifest import DIMENSION, Graph, Port, Proof
-
-_INTEGERS = ("int32", "int64", "uint8")
+from .manifest import DIMENSION, INTEGERS, Graph, Port, Proof
 
 
 def _splitmix64(counter: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -60,6 +58,6 @@ def outputs_sha256(graph: Graph, outputs: Mapping[str, npt.NDArray[np.generic]])
     """Hex SHA-256 over the integer outputs in manifest order, as little-endian int32."""
     digest = hashlib.sha256()
     for name, port in graph.outputs.items():
-        if port.dtype in _INTEGERS:
+        if port.dtype in INTEGERS:
             digest.update(np.ascontiguousarray(outputs[name], dtype="<i4").tobytes())
     return digest.hexdigest()

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta, Struct
 
+from .byte_range import ByteRange
 from .errors import UnsupportedError, one_line
-from .regions import Region
 
 MAX_HEADER_BYTES = 16 << 20
 ALIGNMENT_BYTES = 8
@@ -55,33 +55,33 @@ class Stored:
 class TensorFile:
     """The header has been read and checked; `read` gets a tensor."""
 
-    def __init__(self, region: Region, metadata: Mapping[str, str], tensors: Mapping[str, Stored]) -> None:
-        self.region, self.metadata, self.tensors = region, metadata, tensors
+    def __init__(self, content: ByteRange, metadata: Mapping[str, str], tensors: Mapping[str, Stored]) -> None:
+        self.content, self.metadata, self.tensors = content, metadata, tensors
 
     @classmethod
-    def open(cls, region: Region) -> TensorFile:
+    def open(cls, content: ByteRange) -> TensorFile:
         """Raises UnsupportedError for what is not such a file."""
-        header_bytes = int.from_bytes(region.read(0, 8), "little")
-        if header_bytes > min(MAX_HEADER_BYTES, region.size - 8):
-            raise UnsupportedError(f"{region.place}: not a safetensors file")
-        text = region.read(8, header_bytes)
+        header_bytes = int.from_bytes(content.read(0, 8), "little")
+        if header_bytes > min(MAX_HEADER_BYTES, content.size - 8):
+            raise UnsupportedError(f"{content.place}: not a safetensors file")
+        text = content.read(8, header_bytes)
         try:
             fields = json.loads(text.decode(), object_pairs_hook=_unique)
             if not isinstance(fields, dict):
                 raise ValueError("its header is not an object")
             metadata = msgspec.convert(fields.pop(METADATA, {}), dict[str, str])
             entries = msgspec.convert(fields, dict[str, _Entry])
-            tensors = _checked(entries, 8 + header_bytes, region.size)
+            tensors = _checked(entries, 8 + header_bytes, content.size)
         except (ValueError, msgspec.ValidationError) as error:
-            raise UnsupportedError(f"{region.place}: {one_line(error)}") from None
+            raise UnsupportedError(f"{content.place}: {one_line(error)}") from None
         except RecursionError:
-            raise UnsupportedError(f"{region.place}: its header is nested too deeply") from None
-        return cls(region, metadata, tensors)
+            raise UnsupportedError(f"{content.place}: its header is nested too deeply") from None
+        return cls(content, metadata, tensors)
 
     def read(self, name: str) -> npt.NDArray[Any]:
         """The tensor, a copy. Raises UnsupportedError where there is none of that name."""
         stored = self._stored(name)
-        return np.frombuffer(self.region.read(stored.start, stored.size), stored.dtype).reshape(stored.shape)
+        return np.frombuffer(self.content.read(stored.start, stored.size), stored.dtype).reshape(stored.shape)
 
     def read_corner(self, name: str, shape: Sequence[int]) -> npt.NDArray[Any]:
         """Of each dimension the first `shape` places, a copy; only what lies up to the last of the first dimension is
@@ -89,19 +89,19 @@ class TensorFile:
         stored = self._stored(name)
         fits = len(shape) == len(stored.shape) and all(map(int.__le__, shape, stored.shape))
         if not fits or 0 in stored.shape:
-            raise UnsupportedError(f"{self.region.place}: {name!r} has no corner of {list(shape)}; install it again")
-        data = self.region.read(stored.start, stored.size // stored.shape[0] * shape[0])
+            raise UnsupportedError(f"{self.content.place}: {name!r} has no corner of {list(shape)}; install it again")
+        data = self.content.read(stored.start, stored.size // stored.shape[0] * shape[0])
         rows = np.frombuffer(data, stored.dtype).reshape(shape[0], *stored.shape[1:])
         return np.ascontiguousarray(rows[tuple(slice(extent) for extent in shape)])
 
-    def part(self, name: str) -> Region:
+    def part(self, name: str) -> ByteRange:
         """The bytes of a tensor."""
         stored = self._stored(name)
-        return self.region.part(stored.start, stored.size, name)
+        return self.content.part(stored.start, stored.size, name)
 
     def _stored(self, name: str) -> Stored:
         if name not in self.tensors:
-            raise UnsupportedError(f"{self.region.place}: it lacks {name!r}; export or install it again")
+            raise UnsupportedError(f"{self.content.place}: it lacks {name!r}; export or install it again")
         return self.tensors[name]
 
 

@@ -17,13 +17,17 @@ from .errors import UnsupportedError
 
 MAX_TABLES_BYTES = 64 << 20
 MAX_TABLES_PER_STREAM = 256
+MAX_CHANNEL_PLACES = 1 << 18  # of a group's channel map, sets times channels: each has the hash go over its table
 TABLE_TOTAL, ESCAPE_BITS = 4096, 16  # sum of a table's frequencies; size of an escaped quotient
 MIN_QUOTIENT, MAX_SHIFT = -127, 12
 MAX_CODEBOOKS = 64  # kept for reuse: a file may ask for any mixture of sets
 
 
 class TableGroup:
-    """One group of tables (see `nicrt.runtime.manifest.Tables` for the arrays)."""
+    """One group of tables, of arrays that docs/BUNDLE.md, section 4, has."""
+
+    PARTS = ("low", "shift", "size", "frequency", "channel")
+    """The last one is left out where the tables are chosen by an index tensor."""
 
     def __init__(self, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         self._name = name
@@ -41,6 +45,8 @@ class TableGroup:
             self._channel.size == 0 or self._channel.min() < 0 or self._channel.max() >= count
         ):
             raise UnsupportedError(f"table group {name!r}: a channel names a table that is not there")
+        if self._channel is not None and self._channel.size > MAX_CHANNEL_PLACES:
+            raise UnsupportedError(f"table group {name!r}: more than {MAX_CHANNEL_PLACES} sets times channels")
         self._start = np.concatenate([[0], np.cumsum(self._size)])
         self._check_ranges()
         self._lock = threading.Lock()
@@ -81,11 +87,15 @@ class TableGroup:
         used = np.arange(self.count) if self._channel is None else self._channel.ravel()
         shape = (self.count,) if self._channel is None else self._channel.shape
         digest = hashlib.sha256(f"nicrt tables 2\n{'x'.join(map(str, shape))}\n".encode())
+        texts = {table: self._text(table) for table in np.unique(used).tolist()}  # a channel map names few tables often
         for table in used.tolist():
-            frequencies = self._frequency[self._start[table] : self._start[table + 1]]
-            digest.update(struct.pack("<hHH", self._low[table], self._shift[table], len(frequencies)))
-            digest.update(frequencies.astype("<u2").tobytes())
+            digest.update(texts[table])
         return digest.hexdigest()
+
+    def _text(self, table: int) -> bytes:
+        frequencies = self._frequency[self._start[table] : self._start[table + 1]]
+        head = struct.pack("<hHH", self._low[table], self._shift[table], len(frequencies))
+        return head + frequencies.astype("<u2").tobytes()
 
     def code_lengths(self, reach: int) -> npt.NDArray[np.float32]:
         """Bits that symbols -reach .. reach cost with each table, raw bits and escapes included: float32 [tables,

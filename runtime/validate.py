@@ -17,12 +17,11 @@ from typing import NamedTuple
 
 from .claims import check_claims
 from .errors import UnsupportedError
-from .manifest import BATCH, DIMENSION, Entropy, Graph, Manifest, Parameter, Port, Program, Run, Stage
+from .manifest import BATCH, DIMENSION, INTEGERS, Entropy, Graph, Manifest, Parameter, Port, Program, Run, Stage
 from .native_check import check_native
 from .tables import TableGroup
 from .windows import spatial_axes
 
-INTEGERS = frozenset({"int32", "int64", "uint8"})
 PICTURE, SIZE, ROWS, COLUMNS = "@x", "@size", "@rows", "@cols"
 PICTURE_CHANNELS = 3
 BY_CHANNEL = "channel"
@@ -290,25 +289,27 @@ def check_graph(name: str, graph: Graph) -> None:
         batches = [d for d in port.dims if (m := DIMENSION.match(str(d))) and m[2] == BATCH]
         if batches and (batches != [BATCH] or port.dims[0] != BATCH):
             raise _refuse(f"port {port_name!r} of graph {name!r} has its batch {BATCH!r} elsewhere than in front")
+        if port.range is not None and (port.dtype not in INTEGERS or port.range[0] > port.range[1]):
+            raise _refuse(f"port {port_name!r} of graph {name!r} has a range of nothing, or of floats")
     if graph.halo is not None and not all(spatial_axes(port) for port in graph.outputs.values()):
         raise _refuse(f"graph {name!r} gives a halo, but not all its outputs have rows and columns h and w")
+    symbols = {m[2] for port in graph.inputs.values() for d in port.dims if (m := DIMENSION.match(str(d)))}
+    if any(set(proof.sizes) != symbols for proof in graph.proofs):
+        raise _refuse(f"a proof vector of graph {name!r} does not name its sizes")
     if not graph.exact:
         return
     if graph.encoder or not graph.proofs:
         raise _refuse(f"exact graph {name!r} is for the encoder only or has no proof vectors")
-    symbols = {m[2] for port in graph.inputs.values() for d in port.dims if (m := DIMENSION.match(str(d)))}
-    if any(set(proof.sizes) != symbols for proof in graph.proofs):
-        raise _refuse(f"a proof vector of graph {name!r} does not name its sizes")
     for port_name, port in graph.inputs.items():
-        if port.dtype not in INTEGERS or port.range is None or port.range[0] > port.range[1]:
+        if port.dtype not in INTEGERS or port.range is None:
             raise _refuse(f"input {port_name!r} of exact graph {name!r} needs an integer type and a range")
 
 
 def check_manifest(manifest: Manifest, groups: dict[str, TableGroup]) -> None:
     """Raise UnsupportedError for the first thing in the manifest that does not hold."""
-    check_claims(manifest)
     for name, graph in manifest.graphs.items():
         check_graph(name, graph)
+    check_claims(manifest)
     if not manifest.quality:
         raise _refuse("it has no quality points")
     if manifest.weights is None and any(graph.native and graph.native.tensors for graph in manifest.graphs.values()):

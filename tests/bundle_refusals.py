@@ -324,6 +324,7 @@ unbound("tables", "a size of 1", array("tables", "y.size", element(0, 1)))
 unbound("tables", "sizes that are not those of frequency", array("tables", "y.size", element(0, 5)))
 unbound("tables", "a channel's table that is not there", array("tables", "z.channel", element((0, 0), 3)))
 unbound("tables", "a channel's table below 0", array("tables", "z.channel", element((0, 0), -4)))
+unbound("tables", "2^19 channels", array("tables", "z.channel", lambda a: np.zeros((1 << 18, 2), np.int32)))
 edited("tables", "channels in one dimension", array("tables", "z.channel", lambda a: a.astype(np.int16)))
 edited(
     "tables",

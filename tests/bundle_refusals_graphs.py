@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from bundle_refusals import CASES as CASES
 from bundle_refusals import array, edited, element, graph, operation, program, put, stage, step, whole
-from tiny_bundle import HONEST_NODES, LATENT, Tiny, exp, onnx_model, port, proto_field
+from tiny_bundle import LATENT, Tiny, exp, port
+from tiny_onnx import HONEST_NODES, onnx_model, proto_field
 
 # graph
 
@@ -44,12 +45,37 @@ edited(
 edited("graph", "a range that is none", lambda t: t.graph("hyper")["inputs"]["z"].update(range=[7, -7]))
 edited("graph", "exact and for the encoder", put(graph("hyper"), encoder=True))
 edited("graph", "a proof without a size", lambda t: t.graph("hyper")["proofs"][0]["sizes"].pop("w"))
+edited(
+    "graph",
+    "a proof without sizes of a graph that needs none",
+    lambda t: t.graph("hyper").update(exact=False, in_loop=True) or t.graph("hyper")["proofs"][0].update(sizes={}),
+)
 edited("graph", "33 proofs", lambda t: t.graph("hyper").update(proofs=33 * t.graph("hyper")["proofs"][:1]))
 edited(
     "graph", "a proof of more than 2^22 elements", lambda t: t.graph("hyper")["proofs"][0]["sizes"].update(h=1 << 21)
 )
+edited("graph", "a proof of more than 2^36 multiply-accumulates", lambda t: _many_products(t))
+edited("graph", "a range of floats", lambda t: t.graph("analysis")["inputs"]["x"].update(range=[0, 1]))
+edited(
+    "graph",
+    "a range of nothing",
+    lambda t: t.graph("quantise")["outputs"]["y"].update(range=[1, 0]),
+)
 edited("graph", "a halo, and sizes of other names", lambda t: t.graph("deeper").update(halo=1) or _other_sizes(t))
+edited("graph", "the ONNX file of another", lambda t: t.manifest["graphs"].update(again=dict(t.graph("deeper"))))
 edited("graph", "n not in front", lambda t: t.graph("deeper")["inputs"]["v"].update(dims=[3, "n", "2h", "2w"]))
+
+
+def _many_products(t: Tiny) -> None:
+    """2^17 elements in, and 64 hidden layers of 128 x 128 kernels that share their weights."""
+    network = t.graph("hyper")["native"]["operations"][0]
+    t.weights["h.weight"] = np.zeros((2, 2, 128, 128), np.int8)
+    t.graph("hyper")["native"]["tensors"]["h.weight"]["shape"] = [2, 2, 128, 128]
+    network["hidden"][0].update(pad=[0, 0])
+    network["hidden"] *= 64
+    for proof in t.graph("hyper")["proofs"]:
+        proof["sizes"].update(h=1 << 8, w=1 << 8)
+
 
 # native form
 

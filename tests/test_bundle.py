@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import jsonschema
@@ -149,6 +150,23 @@ def test_a_field_twice_is_refused(bundle: Path) -> None:
     (bundle / "manifest.json").write_text(text.replace('"license"', '"name": "other", "license"', 1))
     with pytest.raises(nicrt.UnsupportedError, match="'name' is there twice"):
         Bundle.open(bundle)
+
+
+def test_many_fields_with_one_twice_are_refused_at_once(bundle: Path) -> None:
+    """Comparing each name with all others would take minutes."""
+    names = [f"{i:x}" for i in range(90_000)]
+    text = "{" + ",".join(f'"{name}":0' for name in [*names, names[-1]]) + "}"
+    (bundle / "manifest.json").write_text(text)
+    start = perf_counter()
+    with pytest.raises(nicrt.UnsupportedError, match="is there twice"):
+        Bundle.open(bundle)
+    assert perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("path", ["./a\0b", "a\0b", "a\0b.nicb"])
+def test_paths_with_a_zero_are_refused(path: str) -> None:
+    with pytest.raises(nicrt.UnsupportedError):
+        nicrt.load(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff" * 10, b"{}" * 10, b" " * (2 << 20)])

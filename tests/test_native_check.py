@@ -307,3 +307,15 @@ def test_the_schema_refuses_the_rest(name: str) -> None:
     FIELDS[name](operation)
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"tensors": {}, "operations": [operation]}, NativeForm)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint16", "float16"])
+def test_inputs_are_of_the_types_that_values_have(dtype: Any) -> None:
+    dims: list[int | str] = ["n", 4, "h", "w"]
+    graph = Graph(
+        inputs={"x": Port(dtype, dims)},
+        outputs={"out": Port(dtype, dims)},
+        native=NativeForm({}, [PadChannels(out="out", value="x", count=4)]),
+    )
+    with pytest.raises(UnsupportedError, match=f"'x' is {dtype}, not float32 or int32 or uint8"):
+        check_native("synthesis", graph)

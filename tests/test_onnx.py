@@ -5,6 +5,7 @@ Models are taken apart here as protobuf, without the core, and put together agai
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -295,3 +296,10 @@ def test_parts_outlive_their_model() -> None:
     del tensors
     assert sum(array.size for array in arrays) > 100_000 and sum(int(array.sum()) for array in arrays) > 0
     assert all(node.operator for node in nodes)
+
+
+def test_the_documented_operators_are_those_that_are_read() -> None:
+    text = (ROOT / "docs" / "BUNDLE.md").read_text().partition("and these operators:")[2].partition("\n\n")[0]
+    source = (ROOT / "cpp_ext" / "src" / "onnx" / "operators.cpp").read_text()
+    known = re.findall(r'^    \{"(\w+)", \d', source, re.MULTILINE)
+    assert re.findall(r"`(\w+)`", text) == sorted(known) and len(known) > 50

@@ -17,8 +17,8 @@ import nicrt
 import synthetic
 from nicrt.runtime import safetensors_file
 from nicrt.runtime.bundle import PACKED_MANIFEST, Bundle
+from nicrt.runtime.byte_range import ByteRange
 from nicrt.runtime.installed import SHIPPED
-from nicrt.runtime.regions import Region
 from nicrt.runtime.safetensors_file import TensorFile
 
 
@@ -38,7 +38,7 @@ def nicrt_command(*arguments: str | Path, cwd: Path, **environment: str) -> subp
 
 
 def files_of(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    file = TensorFile.open(Region.of_memory(data))
+    file = TensorFile.open(ByteRange.of_memory(data))
     return {name: file.read(name) for name in file.tensors}, dict(file.metadata)
 
 
@@ -74,7 +74,7 @@ def test_what_is_read_was_checked(packed: bytes, tmp_path: Path, harbour: np.nda
     path = tmp_path / "mine.nicb"
     path.write_bytes(packed)
     codec = nicrt.load(path)
-    entry = TensorFile.open(Region.of_memory(packed)).tensors["graphs/analysis.onnx"]
+    entry = TensorFile.open(ByteRange.of_memory(packed)).tensors["graphs/analysis.onnx"]
     changed = bytearray(packed)
     changed[entry.start + entry.size - 20] ^= 1
     path.write_bytes(changed)
@@ -85,6 +85,20 @@ def test_what_is_read_was_checked(packed: bytes, tmp_path: Path, harbour: np.nda
         nicrt.load(packed[: entry.start + 9])
     with pytest.raises(nicrt.UnsupportedError, match="ends before"):
         codec.encode(harbour)
+
+
+def test_what_is_packed_is_what_was_checked(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that changes after it was read, or before, is not what is packed."""
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    bundle, opened = Bundle.open(copy), []
+    plain = bundle.files.open
+    monkeypatch.setattr(bundle.files, "open", lambda name: opened.append(name) or plain(name))
+    bundle.packed()
+    assert sorted(opened) == bundle.manifest.files, "each file is read once"
+    with (copy / "graphs" / "analysis.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(nicrt.UnsupportedError, match=r"copy: graphs/analysis\.onnx: not the file that the manifest"):
+        bundle.packed()
 
 
 def test_pieces_that_lack_or_do_not_belong(packed: bytes) -> None:
@@ -119,7 +133,7 @@ def test_no_mutation_gets_through(packed: bytes) -> None:
 
 def test_corners(packed: bytes) -> None:
     wide = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
-    file = TensorFile.open(Region.of_memory(safetensors_file.write({"a": wide, "b": np.zeros(2, np.float32)})))
+    file = TensorFile.open(ByteRange.of_memory(safetensors_file.write({"a": wide, "b": np.zeros(2, np.float32)})))
     assert np.array_equal(file.read_corner("a", [2, 4, 3]), wide[:2, :, :3])
     for shape in ([4, 4, 5], [3, 4], [3, 4, 5, 1]):
         with pytest.raises(nicrt.UnsupportedError, match="no corner"):
@@ -155,7 +169,7 @@ BAD_FILES = {
 @pytest.mark.parametrize("name", BAD_FILES)
 def test_bad_files_are_refused(name: str) -> None:
     with pytest.raises(nicrt.UnsupportedError, match="the bundle in memory"):
-        TensorFile.open(Region.of_memory(BAD_FILES[name]))
+        TensorFile.open(ByteRange.of_memory(BAD_FILES[name]))
 
 
 def test_the_command(folder: Path, packed: bytes, tmp_path: Path, harbour: np.ndarray) -> None:

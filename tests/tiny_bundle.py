@@ -19,6 +19,7 @@ import numpy as np
 from independent_reader import fields, identity
 from independent_reader.decoder import proof_sha256
 from independent_reader.native_run import Form
+from tiny_onnx import HONEST_NODES, onnx_model
 
 CODES = {
     "float32": "F32",
@@ -51,9 +52,8 @@ def exp(parameter: str, factor: float, **more: float) -> dict[str, Any]:
     return {"kind": "exp", "parameter": parameter, "factor": factor, **more}
 
 
-def _graphs() -> dict[str, Any]:
-    """Name → graph, hashes left out."""
-    analysis = [
+def _analysis() -> list[dict[str, Any]]:
+    return [
         {
             "op": "strided_chain",
             "out": "v",
@@ -85,10 +85,13 @@ def _graphs() -> dict[str, Any]:
         },
         {"op": "quantise", "out": "z", "value": "scaled", "low": -7, "high": 7},
     ]
+
+
+def _hyper() -> list[dict[str, Any]]:
     index = {"add": 4, "unit": 0.125, "low": 0, "high": 3, "skip": "skip", "skipped": 255, "minus": "step"}
     index["scales"] = {"tensor": "scales", "low": 0, "high": 15, "limit": 4, "unit": 0.5, "add": 2}
     layer = {"stride": [2, 2], "pad": [1, 1]}
-    hyper = [
+    return [
         {
             "op": "integer_network",
             "value": "z",
@@ -105,8 +108,10 @@ def _graphs() -> dict[str, Any]:
         {"op": "pad_channels", "out": "index", "value": "narrow", "count": 3},
         {"op": "pad_channels", "out": "mean", "value": "few", "count": 3},
     ]
-    gain = {"kind": "interpolated_exp", "tensor": "curve", "parameter": "step", "unit": 8}
-    quantise = [
+
+
+def _quantise() -> list[dict[str, Any]]:
+    return [
         {
             "op": "affine",
             "out": "scaled",
@@ -117,7 +122,11 @@ def _graphs() -> dict[str, Any]:
         },
         {"op": "quantise", "out": "y", "value": "scaled", "low": -100, "high": 100},
     ]
-    synthesis = [
+
+
+def _synthesis() -> list[dict[str, Any]]:
+    gain = {"kind": "interpolated_exp", "tensor": "curve", "parameter": "step", "unit": 8}
+    return [
         {
             "op": "transposed_chain",
             "out": "picture",
@@ -134,30 +143,34 @@ def _graphs() -> dict[str, Any]:
             "picture": {"low": 0, "high": 255},
         }
     ]
+
+
+def _graphs() -> dict[str, Any]:
+    """Name → graph, hashes left out."""
     return {
         "analysis": {
             "inputs": {"x": port("float32", "n", 3, "8h", "8w"), "dz": DZ},
             "outputs": {"v": LATENT, "z": Z},
-            "native": {"operations": analysis},
+            "native": {"operations": _analysis()},
             "encoder": True,
         },
         "hyper": {
             "inputs": {"z": Z, "step": STEP, "skip": SKIP, "dz": DZ},
             "outputs": {"index": port("uint8", "n", 3, "2h", "2w"), "mean": LATENT},
-            "native": {"operations": hyper},
+            "native": {"operations": _hyper()},
             "exact": True,
             "proofs": [{"seed": seed, "sizes": {"n": 1, "h": 2, "w": 3}, "sha256": "0" * 64} for seed in (2, 5)],
         },
         "quantise": {
             "inputs": {"v": LATENT, "mean": LATENT, "step": STEP},
             "outputs": {"y": port("int32", "n", 3, "2h", "2w")},
-            "native": {"operations": quantise},
+            "native": {"operations": _quantise()},
             "encoder": True,
         },
         "synthesis": {
             "inputs": {"y": port("int32", "n", 3, "2h", "2w"), "mean": LATENT, "step": STEP},
             "outputs": {"picture": port("uint8", "n", "8h", "8w", 3)},
-            "native": {"operations": synthesis},
+            "native": {"operations": _synthesis()},
         },
         "deeper": {
             "inputs": {"v": LATENT, "k": port("int32", "n", 3, "2h", "2w")},
@@ -252,67 +265,6 @@ def _program() -> dict[str, Any]:
             }
         ],
     }
-
-
-# A writer of protobuf, enough for a small ONNX model
-
-
-def proto_field(number: int, value: int | bytes | str) -> bytes:
-    if isinstance(value, int):
-        return _varint(number << 3) + _varint(value)
-    data = value.encode() if isinstance(value, str) else value
-    return _varint(number << 3 | 2) + _varint(len(data)) + data
-
-
-def _varint(value: int) -> bytes:
-    value &= (1 << 64) - 1
-    parts = []
-    while value > 127:
-        parts.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*parts, value])
-
-
-def onnx_port(name: str, kind: int, dims: list[int | str]) -> bytes:
-    shape = b"".join(proto_field(1, proto_field(1, d) if isinstance(d, int) else proto_field(2, d)) for d in dims)
-    return proto_field(1, name) + proto_field(2, proto_field(1, proto_field(1, kind) + proto_field(2, shape)))
-
-
-def onnx_model(
-    nodes: list[tuple[str, str, str]],
-    *,
-    divisor: int = 3,
-    opset: int = 20,
-    domain: str = "",
-    extra_node: bytes = b"",
-    extra_tensor: bytes = b"",
-    extra_model: bytes = b"",
-) -> bytes:
-    """nodes: (operator, inputs, output). Ports: those of the graph `deeper`; `three`: int32 [1] of `divisor`."""
-    dims: list[int | str] = ["n", 3, "2h", "2w"]
-    graph = b""
-    for operator, inputs, output in nodes:
-        node = (
-            b"".join(proto_field(1, name) for name in inputs.split())
-            + proto_field(2, output)
-            + proto_field(4, operator)
-        )
-        graph += proto_field(1, node + (proto_field(7, domain) if domain else b"") + extra_node)
-    tensor = (
-        proto_field(1, 1) + proto_field(2, 6) + proto_field(8, "three") + proto_field(9, struct.pack("<i", divisor))
-    )
-    graph += proto_field(2, "deeper") + proto_field(5, tensor + extra_tensor)
-    graph += proto_field(11, onnx_port("v", 1, dims)) + proto_field(11, onnx_port("k", 6, dims))
-    graph += proto_field(12, onnx_port("w", 1, dims)) + proto_field(12, onnx_port("q", 6, dims))
-    return (
-        proto_field(1, 10)
-        + proto_field(7, graph)
-        + proto_field(8, proto_field(1, "") + proto_field(2, opset))
-        + extra_model
-    )
-
-
-HONEST_NODES = [("Abs", "v", "w"), ("Div", "k three", "q")]
 
 
 @dataclass

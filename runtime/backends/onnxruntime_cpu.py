@@ -96,9 +96,7 @@ class OnnxRuntimeCpu:
         }[self._optimization]
         # never its own format, which the same bytes could be in as well
         options.add_session_config_entry("session.load_model_format", "ONNX")
-        options.add_session_config_entry(
-            "optimization.constant_folding_max_output_size_in_bytes", str(MAX_FOLDED_BYTES)
-        )
+        options.add_session_config_entry(_FOLDING_LIMIT, str(MAX_FOLDED_BYTES))
         # spinning threads steal the core from the entropy coder, and from other jobs
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return options
@@ -116,19 +114,17 @@ class OnnxRuntimeCpu:
     def _open(self, data: bytes, providers: list[Any]) -> Any:
         """An InferenceSession within the allowance."""
         arena_bytes = self._allowance.memory_bytes + STORED_BYTES_FACTOR * len(data) + _SPARE_BYTES
-        with (
-            own_arena(self._library, self._options, arena_bytes),
-            stopped_after(self._allowance.left_s(), lambda: self._cancel(True)) as late,
-        ):
-            self._cancel(False)
-            try:
-                return self._library.InferenceSession(data, self._options, providers=providers)
-            except Exception as error:
-                if late.is_set():
-                    raise self._allowance.too_long() from None
-                if any(words in str(error) for words in OUT_OF_MEMORY):
-                    raise failure(error, self._allowance) from error
-                raise UnsupportedError(f"ONNX Runtime cannot load it: {one_line(error)}") from error
+        with own_arena(self._library, self._options, arena_bytes):
+            self._cancel(False)  # before the clock runs: a late one would take back what the clock has called for
+            with stopped_after(self._allowance.left_s(), lambda: self._cancel(True)) as late:
+                try:
+                    return self._library.InferenceSession(data, self._options, providers=providers)
+                except Exception as error:
+                    if late.is_set():
+                        raise self._allowance.too_long() from None
+                    if any(words in str(error) for words in OUT_OF_MEMORY):
+                        raise failure(error, self._allowance) from error
+                    raise UnsupportedError(f"ONNX Runtime cannot load it: {one_line(error)}") from error
 
     def _cancel(self, wanted: bool) -> None:
         """Have ONNX Runtime give up what it loads, at the end of the step that it is in."""

@@ -52,7 +52,7 @@ class OnnxRuntimeTensorRt(OnnxRuntimeCpu):
         if stored.name not in self._profiles:
             raise UnsupportedError("its shapes are not known: no program of the bundle runs it")
         options = profile_options(stored.entry, self._profiles[stored.name])
-        options |= cache_options(plans_folder() / "onnxruntime" / f"{self._library.__version__}-{stored.leaf[:24]}")
+        options |= cache_options(plans_folder() / "onnxruntime" / f"{self._library.__version__}-{stored.sha256[:24]}")
         return [(PROVIDER, options), EXACT_PROVIDER, "CPUExecutionProvider"]
 
     def identity(self) -> str:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from ..bundle import StoredGraph
 from ..claims import check_proofs
 from ..errors import NicrtError, UnsupportedError
+from ..manifest import INTEGERS
 from ..private_folder import PrivateFolder, cache_folder, say_once
 from ..proofs import outputs_sha256, proof_inputs
 from .allowance import Allowance, OverLimitError
@@ -25,7 +26,7 @@ def prove(stored: StoredGraph, executable: Executable, identity: str, allowance:
     check_proofs(graph)
     if _is_marked(mark):
         return
-    outputs = [name for name, port in graph.outputs.items() if port.dtype != "float32"]
+    outputs = [name for name, port in graph.outputs.items() if port.dtype in INTEGERS]
     for proof in graph.proofs:
         try:
             results = _run(executable, proof_inputs(graph, proof), outputs, allowance)
@@ -49,7 +50,7 @@ def _run(executable: Executable, inputs: Mapping[str, Array], outputs: list[str]
 
 def _mark(stored: StoredGraph, identity: str) -> str:
     """The name of a proof's mark."""
-    key = "\n".join([stored.leaf, identity, *(f"{p.seed} {p.sizes} {p.sha256}" for p in stored.entry.proofs)])
+    key = "\n".join([stored.sha256, identity, *(f"{p.seed} {p.sizes} {p.sha256}" for p in stored.entry.proofs)])
     return hashlib.sha256(key.encode()).hexdigest()
 
 

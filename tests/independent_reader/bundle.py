@@ -22,6 +22,8 @@ from .program_rules import ProgramChecker
 
 FEATURES: set[str] = set()
 PROOF_ELEMENTS = 1 << 22
+PROOF_MACS = 2**36
+CHANNEL_PLACES = 2**18
 TABLE_ARRAYS = {"low": np.int16, "shift": np.uint8, "size": np.int32, "frequency": np.uint16}
 
 
@@ -56,8 +58,9 @@ class Bundle:
     def _check_files(self) -> None:
         names = {self.manifest["tables"]["file"]}
         names |= {part["file"] for part in (self.manifest["weights"], self.manifest["card"]) if part}
-        names |= {graph["onnx"]["file"] for graph in self.graphs.values() if graph["onnx"]}
-        self.files.only(names)
+        models = [graph["onnx"]["file"] for graph in self.graphs.values() if graph["onnx"]]
+        require(len(set(models)) == len(models), "two graphs of one ONNX file")
+        self.files.only(names | set(models))
         views = any(graph["native"] and graph["native"]["tensors"] for graph in self.graphs.values())
         require(not views or self.manifest["weights"], "native forms with tensors, and no weights")
 
@@ -149,6 +152,7 @@ def _group(name: str, arrays: dict[str, np.ndarray]) -> tuple[list[Table], np.nd
     channel = arrays.get(f"{name}.channel")
     if channel is not None:
         require(channel.dtype == np.int32 and channel.ndim == 2 and channel.size > 0, f"tables {name}: channel")
+        require(channel.size <= CHANNEL_PLACES, f"tables {name}: more than 2^18 sets times channels")
         require(channel.min() >= 0 and channel.max() < len(tables), f"tables {name}: a channel's table is not there")
     return tables, channel
 
@@ -169,6 +173,7 @@ def _check_graph(name: str, graph: dict[str, Any]) -> None:
         ports = [port["dims"] for port in [*graph["inputs"].values(), *graph["outputs"].values()]]
         shapes = [[f * (proof["sizes"].get(s, 1) if s else 1) for f, s in map(dim_of, dims)] for dims in ports]
         require(sum(map(math.prod, shapes)) <= PROOF_ELEMENTS, f"graph {name}: a proof of more than 2^22 elements")
+        require(_proof_macs(graph, proof) <= PROOF_MACS, f"graph {name}: a proof of more than 2^36 products")
     if graph["halo"] is not None:
         require(all(map(_is_spatial, graph["outputs"].values())), f"graph {name}: a halo, and no rows h and columns w")
     if graph["exact"]:
@@ -176,6 +181,20 @@ def _check_graph(name: str, graph: dict[str, Any]) -> None:
         require(graph["proofs"], f"exact graph {name} has no proofs")
         for port in graph["inputs"].values():
             require("int" in port["dtype"] and port["range"], f"exact graph {name}: a float or unbounded input")
+
+
+def _proof_macs(graph: dict[str, Any], proof: dict[str, Any]) -> int:
+    """Of networks of integers whose names are there; others are refused with the form."""
+    form, total = graph["native"] or {"operations": [], "tensors": {}}, 0
+    for operation in form["operations"]:
+        if operation["op"] != "integer_network" or operation["value"] not in graph["inputs"]:
+            continue
+        dims = [dim_of(entry) for entry in graph["inputs"][operation["value"]]["dims"]]
+        places = math.prod(factor * proof["sizes"].get(symbol, 1) for factor, symbol in dims if symbol)
+        for layer in operation["hidden"] + operation["heads"]:
+            total += places * math.prod(form["tensors"].get(layer["weight"], {"shape": [0]})["shape"])
+            places *= math.prod(layer["stride"]) if layer in operation["hidden"] else 1
+    return total
 
 
 def _is_spatial(port: dict[str, Any]) -> bool:

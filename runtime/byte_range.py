@@ -11,6 +11,9 @@ from typing import Protocol
 
 from .errors import UnsupportedError
 
+MEMORY = "the bundle in memory"
+"""In messages, where a file's path would be."""
+
 
 class Source(Protocol):
     """Where bytes lie. place: for messages."""
@@ -36,7 +39,7 @@ class FileSource:
         try:
             with open(self.path, "rb", opener=_open_regular) as file:
                 return os.fstat(file.fileno()).st_size
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise self._refused(error) from None
 
     def read(self, start: int, count: int) -> bytes:
@@ -44,14 +47,16 @@ class FileSource:
             with open(self.path, "rb", opener=_open_regular) as file:
                 file.seek(start)
                 data = file.read(count)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise self._refused(error) from None
         if len(data) != count:
             raise UnsupportedError(f"{self.path}: it ends before byte {start + count}; export or install it again")
         return data
 
-    def _refused(self, error: OSError) -> UnsupportedError:
-        return UnsupportedError(f"{self.path}: {error.strerror or error}; is this a codec bundle?")
+    def _refused(self, error: OSError | ValueError) -> UnsupportedError:
+        """ValueError: of a path with a zero in it."""
+        reason = getattr(error, "strerror", None) or error
+        return UnsupportedError(f"{self.path}: {reason}; is this a codec bundle?")
 
 
 def _open_regular(path: str, flags: int) -> int:
@@ -66,7 +71,7 @@ def _open_regular(path: str, flags: int) -> int:
 @dataclass(frozen=True)
 class MemorySource:
     data: bytes
-    place: str = "the bundle in memory"
+    place: str
 
     def read(self, start: int, count: int) -> bytes:
         if start + count > len(self.data):
@@ -75,7 +80,7 @@ class MemorySource:
 
 
 @dataclass(frozen=True)
-class Region:
+class ByteRange:
     """Bytes start .. start + size - 1 of a source. name: of the file that they are, for messages."""
 
     source: Source
@@ -84,14 +89,14 @@ class Region:
     name: str = ""
 
     @classmethod
-    def of_file(cls, path: Path) -> Region:
+    def of_file(cls, path: Path) -> ByteRange:
         """Raises UnsupportedError for what is not a readable, regular file."""
         source = FileSource(path)
         return cls(source, 0, source.size())
 
     @classmethod
-    def of_memory(cls, data: bytes) -> Region:
-        return cls(MemorySource(data), 0, len(data))
+    def of_memory(cls, data: bytes, place: str = MEMORY) -> ByteRange:
+        return cls(MemorySource(data, place), 0, len(data))
 
     @property
     def place(self) -> str:
@@ -110,5 +115,5 @@ class Region:
             raise UnsupportedError(f"{self.place}: larger than {most_bytes} bytes")
         return self.read(0, self.size)
 
-    def part(self, start: int, size: int, name: str) -> Region:
-        return Region(self.source, self.start + start, size, name)
+    def part(self, start: int, size: int, name: str) -> ByteRange:
+        return ByteRange(self.source, self.start + start, size, name)
