@@ -17,7 +17,7 @@ from nicrt.runtime import safetensors_file
 from nicrt.runtime.bundle import MANIFEST, Bundle, read_manifest
 from nicrt.runtime.errors import ImageError, UnsupportedError
 from nicrt.runtime.ids import file_leaf, with_ids
-from nicrt.runtime.installed import check_packed_name
+from nicrt.runtime.installed import check_packed_target
 from nicrt.runtime.manifest import (
     BATCH,
     BUNDLE_FORMAT,
@@ -172,7 +172,7 @@ def check_output(out: Path, *, packed: bool = False) -> None:
     replaces is gone. Of a `packed` bundle: for anything but a new file, or one that is such a bundle.
     """
     if packed:
-        _check_file(out)
+        check_packed_target(out)
         return
     if not out.exists():
         return
@@ -188,18 +188,6 @@ def check_output(out: Path, *, packed: bool = False) -> None:
     others = files - {MANIFEST, *manifest.files}
     if others:
         raise ImageError(f"cannot write {out}: {min(others)!r} is in it, which is no part of the bundle there")
-
-
-def _check_file(out: Path) -> None:
-    check_packed_name(out)
-    if out.is_dir():
-        raise ImageError(f"cannot write {out}: it is a folder; name a file")
-    if not out.exists():
-        return
-    try:
-        read_manifest(out)
-    except UnsupportedError:
-        raise ImageError(f"cannot write {out}: the file is no packed bundle; name another") from None
 
 
 def _write(source: BundleSource, folder: Path) -> Manifest:

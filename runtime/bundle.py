@@ -54,7 +54,7 @@ class PackedFiles:
         self._packed = packed
 
     def open(self, name: str) -> ByteRange:
-        return self._packed.part(name)
+        return self._packed.bytes_of(name)
 
 
 class BadPartError(UnsupportedError):
@@ -113,7 +113,7 @@ class Bundle:
     @classmethod
     def of_bytes(cls, data: bytes | bytearray | memoryview) -> Bundle:
         """A packed bundle in memory. Raises as `open` does."""
-        return cls._packed(None, TensorFile.open(ByteRange.of_memory(bytes(data))))
+        return cls._packed(None, TensorFile.open(ByteRange.of_memory(bytes(memoryview(data)))))
 
     @classmethod
     def _packed(cls, path: Path | None, file: TensorFile) -> Bundle:
@@ -250,7 +250,10 @@ def packed_manifest(packed: TensorFile) -> bytes:
     text = packed.metadata.get(PACKED_MANIFEST)
     if text is None:
         raise UnsupportedError(f"{packed.content.place}: a safetensors file, but not a packed codec bundle")
-    return text.encode()
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # halves of surrogate pairs, which escapes in JSON may write
+        raise UnsupportedError(f"{packed.content.place}: its manifest is not UTF-8 text") from None
 
 
 def read_manifest(place: Path) -> Manifest:

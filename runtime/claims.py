@@ -19,6 +19,9 @@ MAX_PROOF_MACS = 1 << 36
 """Multiply-accumulates of one proof in a native form, whose kernels are not interrupted: some seconds at most. The
 proofs that `export` writes take up to 2^31."""
 
+MAX_VIEW_BYTES = 1 << 30
+"""Of what all native forms use of the stored tensors, each graph's own: it is in memory while a bundle is in use."""
+
 
 def check_claims(manifest: Manifest) -> None:
     """Raise UnsupportedError for more steps, or larger proofs, than any codec has; how many graphs, variants and proofs
@@ -36,6 +39,10 @@ def check_claims(manifest: Manifest) -> None:
             check_proofs(graph)
         except UnsupportedError as error:
             raise UnsupportedError(f"the bundle is not valid: graph {name!r}: {error}") from None
+    forms = [graph.native for graph in manifest.graphs.values() if graph.native is not None]
+    view_bytes = sum(view.size_bytes for form in forms for view in form.tensors.values())
+    if view_bytes > MAX_VIEW_BYTES:
+        raise UnsupportedError(f"the bundle is not valid: its native forms use {view_bytes} bytes of weights")
 
 
 def check_proofs(graph: Graph) -> None:

@@ -45,7 +45,7 @@ DEFAULT_EFFORT = 5
 
 
 class PictureIdWarning(UserWarning):
-    """The file's float graphs are not the bundle's: the symbols are right, pixels may differ slightly."""
+    """The file's float graphs are not the bundle's: the symbols are right, pixels are those of these graphs."""
 
 
 @contextmanager
@@ -323,7 +323,7 @@ class Codec:
             return
         message = (
             f"the file was made with another version of bundle {self.name!r} (picture id {file.picture_id.hex()}, here "
-            f"{variant.picture_id}): the pixels may differ slightly"
+            f"{variant.picture_id}): the pixels may differ from those that its maker saw"
         )
         if strict:
             raise WrongBundleError(message)

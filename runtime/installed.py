@@ -19,10 +19,18 @@ PACKED_SUFFIX = ".nicb"
 SHIPPED = Path(__file__).resolve().parent.parent / "engines"
 
 
-def check_packed_name(path: Path) -> None:
-    """Raises ImageError unless a packed bundle of this name would be found."""
+def check_packed_target(path: Path) -> None:
+    """Raises ImageError unless a packed bundle of this name would be found, and replaces nothing but another one."""
     if path.suffix != PACKED_SUFFIX:
         raise ImageError(f"cannot write {path}: packed bundles are found by the end of their names, {PACKED_SUFFIX}")
+    if path.is_dir():
+        raise ImageError(f"cannot write {path}: it is a folder; name a file")
+    if not os.path.lexists(path):
+        return
+    try:
+        read_manifest(path)
+    except UnsupportedError:
+        raise ImageError(f"cannot write {path}: what is there is no packed bundle; name another") from None
 
 
 @dataclass(frozen=True)
@@ -51,19 +59,22 @@ def installed() -> Iterator[Found]:
                 yield Found(bundle, read_manifest(bundle))
             except UnsupportedError as error:
                 yield Found(bundle, problem=str(error))
+            except OSError as error:  # a link to where this user may not look, or to a name that is too long
+                yield Found(bundle, problem=f"{bundle}: {error.strerror or error}")
 
 
 def _is_bundle(place: Path) -> bool:
     """Whether it is called as a packed bundle is, or is a folder with a manifest, or with something that hides whether
     there is one: reading it says what."""
-    if place.suffix == PACKED_SUFFIX and not place.is_dir():
-        return True
     try:
+        if place.suffix == PACKED_SUFFIX and not place.is_dir():
+            return True
         (place / MANIFEST).stat()
     except ValueError:  # a name with a zero in it
         return False
     except OSError as error:
-        return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+        absent = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+        return place.suffix == PACKED_SUFFIX or not absent
     return True
 
 

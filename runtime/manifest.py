@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from .errors import UnsupportedError, one_line
-from .native_form import Hash, Int32, Name, NativeForm, Strict, plain
+from .native_form import END, Hash, Int32, Name, NativeForm, Strict, plain
 
 BUNDLE_FORMAT = 2
 FEATURES: frozenset[str] = frozenset()
@@ -24,14 +24,15 @@ MAX_GRAPHS = 256
 MIN_BAND_ROWS = 4  # a graph call for every row would be as many calls as the picture has rows
 MAX_DEPTH = 32  # of provenance, the only part without a schema
 
-FilePath = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)?$")]
+_PART = r"[A-Za-z0-9][A-Za-z0-9_.-]*"  # `__metadata__` would be no file of a packed bundle
+FilePath = Annotated[str, Meta(pattern=rf"^{_PART}(/{_PART})?{END}")]
 Positive = Annotated[int, Meta(ge=1, le=1 << 24)]
 PerPixel = Annotated[float, Meta(ge=0, le=1e9)]  # more would overflow what is reckoned from it
 DType = Literal["float32", "float16", "int32", "int64", "uint8", "uint16"]
 INTEGERS = frozenset({"int32", "int64", "uint8", "uint16"})
 
 # A dimension is a number, or a symbol with a factor: "64h" is 64 * h. Ports that share a symbol are related by it.
-DIMENSION = re.compile(r"^([1-9][0-9]{0,6})?([a-z]+)$")
+DIMENSION = re.compile(r"^([1-9][0-9]{0,6})?([a-z]+)" + END)
 BATCH = "n"
 """The symbol that stands for the pictures of a batch: always a tensor's first dimension. What has no `n` is shared by
 the whole batch."""
@@ -155,7 +156,7 @@ class Run(Strict, tag="graph", tag_field="op", rename={"inputs": "in", "outputs"
     inputs: dict[Name, str]
     outputs: dict[Name, Name]
     enc: bool = False
-    effort: dict[Annotated[str, Meta(pattern="^[1-9]$")], Name] = {}
+    effort: dict[Annotated[str, Meta(pattern="^[1-9]" + END)], Name] = {}
     bands: Annotated[int, Meta(ge=MIN_BAND_ROWS, le=1 << 16)] | None = None
 
 
@@ -196,8 +197,8 @@ class Program(Strict):
 
 
 class Variant(Strict):
-    symbol_id: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
-    picture_id: Annotated[str, Meta(pattern="^[0-9a-f]{8}$")]
+    symbol_id: Annotated[str, Meta(pattern="^[0-9a-f]{16}" + END)]
+    picture_id: Annotated[str, Meta(pattern="^[0-9a-f]{8}" + END)]
     program: Program
 
 

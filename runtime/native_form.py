@@ -7,6 +7,7 @@ picture of them. Weights are named here and stored in the bundle's file of weigh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated, Literal
@@ -14,8 +15,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import NODEFAULT, Meta, Struct
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
-Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+END = r"$(?!\n)"
+"""Of a pattern: in Python, `$` alone is also before a line feed that ends the text."""
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}" + END)]
+Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}" + END)]
 Extent = Annotated[int, Meta(ge=1, le=1 << 24)]
 Channels = Annotated[int, Meta(ge=1, le=1 << 14)]
 Stride = Annotated[int, Meta(ge=1, le=256)]
@@ -26,6 +30,7 @@ Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Number = Annotated[float, Meta(ge=-1e30, le=1e30)]
 WeightType = Literal["float32", "float16", "int32", "int16", "int8", "uint8"]
 
+_ITEM_BYTES = {"float32": 4, "float16": 2, "int32": 4, "int16": 2, "int8": 1, "uint8": 1}
 MAX_OPERATIONS = 1024
 MAX_LAYERS = 64
 MAX_TERMS = 64
@@ -73,6 +78,10 @@ class View(Strict):
     dtype: WeightType
     shape: Annotated[list[Extent], Meta(min_length=1, max_length=4)]
     sha256: Hash
+
+    @property
+    def size_bytes(self) -> int:
+        return _ITEM_BYTES[self.dtype] * math.prod(self.shape)
 
 
 class Constant(Strict, tag="constant", tag_field="kind"):

@@ -31,8 +31,8 @@ _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW"
 def cache_folder() -> Path:
     """Where nicrt keeps what it can make again; $NICRT_CACHE, else the user's cache folder. Raises RuntimeError where
     there is no home folder."""
-    if CACHE_VARIABLE in os.environ:
-        return Path(os.environ[CACHE_VARIABLE])
+    if named := os.environ.get(CACHE_VARIABLE):  # an empty one would be the current folder
+        return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nicrt"
 
 

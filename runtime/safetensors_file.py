@@ -79,9 +79,13 @@ class TensorFile:
         return cls(content, metadata, tensors)
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """The tensor, a copy. Raises UnsupportedError where there is none of that name."""
+        """The tensor, a copy. Raises UnsupportedError where there is none of that name, or of that shape in memory."""
         stored = self._stored(name)
-        return np.frombuffer(self.content.read(stored.start, stored.size), stored.dtype).reshape(stored.shape)
+        values = np.frombuffer(self.content.read(stored.start, stored.size), stored.dtype)
+        try:
+            return values.reshape(stored.shape)
+        except ValueError:  # no elements, and yet dimensions that are too large
+            raise UnsupportedError(f"{self.content.place}: {name!r} has no shape that an array can have") from None
 
     def read_corner(self, name: str, shape: Sequence[int]) -> npt.NDArray[Any]:
         """Of each dimension the first `shape` places, a copy; only what lies up to the last of the first dimension is
@@ -94,9 +98,11 @@ class TensorFile:
         rows = np.frombuffer(data, stored.dtype).reshape(shape[0], *stored.shape[1:])
         return np.ascontiguousarray(rows[tuple(slice(extent) for extent in shape)])
 
-    def part(self, name: str) -> ByteRange:
-        """The bytes of a tensor."""
+    def bytes_of(self, name: str) -> ByteRange:
+        """The bytes of a tensor that holds a file: uint8 [bytes]. Raises UnsupportedError for any other."""
         stored = self._stored(name)
+        if stored.dtype != np.uint8 or len(stored.shape) != 1:
+            raise UnsupportedError(f"{self.content.place}: {name!r} is not bytes; export or install it again")
         return self.content.part(stored.start, stored.size, name)
 
     def _stored(self, name: str) -> Stored:

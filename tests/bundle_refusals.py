@@ -147,7 +147,22 @@ def _packed_more(tiny: Tiny, folder: Path) -> Path:
 
 def _packed_words(tiny: Tiny, folder: Path) -> Path:
     folder.mkdir()
-    return tiny.pack(folder / "tiny.nicb", **{"card.md": np.frombuffer(tiny.card + b" ", np.int8)})
+    return tiny.pack(folder / "tiny.nicb", **{"card.md": np.frombuffer(tiny.card, np.int8)})
+
+
+def _packed_rows(tiny: Tiny, folder: Path) -> Path:
+    folder.mkdir()
+    return tiny.pack(folder / "tiny.nicb", **{"card.md": np.frombuffer(tiny.card, np.uint8).reshape(1, -1)})
+
+
+def _packed_surrogate(tiny: Tiny, folder: Path) -> Path:
+    folder.mkdir()
+    tiny.manifest["summary"] = "SURROGATE"
+    path = tiny.pack(folder / "tiny.nicb")
+    data = path.read_bytes()  # as many bytes of JSON as before, so that nothing moves
+    assert data.count(b"SURROGATE") == 1
+    path.write_bytes(data.replace(b"SURROGATE", b"\\ud800...", 1))
+    return path
 
 
 def _no_manifest(tiny: Tiny, folder: Path) -> Path:
@@ -165,8 +180,24 @@ edited("file", "a card beyond its limit", lambda t: setattr(t, "card", b" " * ((
 made("file", "packed: the card is missing", _packed_without("card.md"))
 made("file", "packed: a tensor that is no file", _packed_more)
 made("file", "packed: a file that is not bytes", _packed_words)
+made("file", "packed: a file of two dimensions", _packed_rows)
 made("file", "packed: no manifest", _no_manifest)
 edited("file", "a name that leaves the folder", put(lambda t: t.manifest["card"], file="../card.md"))
+
+
+def _renamed(name: str) -> Make:
+    """The card under another name, which the manifest has."""
+
+    def make(tiny: Tiny, folder: Path) -> Path:
+        tiny.manifest["card"]["file"] = name
+        (tiny.bound().write(folder) / "card.md").rename(folder / name)
+        return folder
+
+    return make
+
+
+made("file", "a name that packed bundles cannot have", _renamed("__metadata__"))
+made("file", "a name with a line feed at its end", _renamed("card.md\n"))
 
 # safetensors
 
@@ -262,7 +293,9 @@ edited("JSON", "a field that is missing", put(whole, license=...))
 edited("JSON", "null where a value belongs", put(whole, summary=None))
 edited("JSON", "an integer as a number with a point", put(stage, align=8.0))
 edited("JSON", "true for 1", put(stage, tile=True))
+made("JSON", "packed: half of a surrogate pair", _packed_surrogate)
 edited("JSON", "a name that is none", put(whole, name="tiny bundle"))
+edited("JSON", "a name with a line feed at its end", put(whole, name="tiny\n"))
 edited("JSON", "a hash in capitals", lambda t: t.graph("hyper")["proofs"][0].update(sha256="A" * 64))
 edited("JSON", "another colour", put(whole, color="rgb"))
 edited("JSON", "align 0", put(stage, align=0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from nicrt.runtime.bundle import MANIFEST
 from nicrt.runtime.cli import main
 from nicrt.runtime.codec import load_for
 from nicrt.runtime.installed import SHIPPED
-from nicrt.runtime.manifest import MAX_DEPTH, MAX_MANIFEST_BYTES
+from nicrt.runtime.manifest import MAX_DEPTH, MAX_MANIFEST_BYTES, decode
 
 PLAIN: dict[str, Any] = json.loads((SHIPPED / "shallow" / MANIFEST).read_text())
 
@@ -105,6 +106,37 @@ def test_what_a_place_may_be(
     for name in ("x" * 300, "\N{GRINNING FACE}" * 62, "a\0b"):
         with pytest.raises(nicrt.UnsupportedError, match="there is no codec bundle"):
             nicrt.load(name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="links as Unix has them")
+def test_a_link_that_leads_nowhere_hides_no_neighbour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(SHIPPED / "flow", tmp_path / "good")
+    (tmp_path / "long.nicb").symlink_to("x" * 300)
+    monkeypatch.setenv("NICRT_BUNDLE_PATH", str(tmp_path))
+    assert main(["bundles"]) == 0
+    listed, notes = capsys.readouterr()
+    assert str(tmp_path / "good") in listed
+    assert notes.startswith(f"nicrt: left out: {tmp_path / 'long.nicb'}: ") and notes.count("\n") == 1
+
+
+def test_a_name_that_is_there_twice_among_many_is_found_at_once() -> None:
+    """Quadratic work would take a minute here, in every command that looks for a bundle."""
+    fields = b",".join(b'"%x":0' % number for number in range(90_000))
+    start = time.process_time()
+    with pytest.raises(nicrt.UnsupportedError, match="'zz' is there twice"):
+        decode(b"{" + fields + b',"zz":1,"zz":2}')
+    assert time.process_time() - start < 5
+
+
+def test_a_long_key_of_provenance_pads_no_other_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = {"x" * 100_000: 0} | dict.fromkeys(map(str, range(1000)), 0)
+    shutil.copytree(SHIPPED / "flow", tmp_path / "flow")
+    manifest = json.loads((tmp_path / "flow" / MANIFEST).read_text()) | {"provenance": keys}
+    (tmp_path / "flow" / MANIFEST).write_text(json.dumps(manifest))
+    assert main(["info", str(tmp_path / "flow")]) == 0
+    assert len(capsys.readouterr().out) < 300_000
 
 
 @pytest.mark.parametrize("inside", [False, True])

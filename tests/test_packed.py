@@ -140,6 +140,25 @@ def test_corners(packed: bytes) -> None:
             file.read_corner("a", shape)
 
 
+@pytest.mark.parametrize("no_bundle", [5, 10**13, [1, 2], None, 3.5])
+def test_what_is_neither_path_nor_bytes(no_bundle: object) -> None:
+    with pytest.raises(TypeError):
+        nicrt.load(no_bundle)  # type: ignore[arg-type]
+
+
+def test_a_path_with_a_zero() -> None:
+    with pytest.raises(nicrt.UnsupportedError, match="null byte"):
+        nicrt.load("./a\0b")
+
+
+def test_shapes_without_elements_that_no_array_can_have() -> None:
+    for shape in ([0, 1 << 40, 1 << 40], [1 << 40, 1 << 40, 0, 1 << 40]):
+        header = json.dumps({"a": {"dtype": "U8", "shape": shape, "data_offsets": [0, 0]}}).encode()
+        file = TensorFile.open(ByteRange.of_memory(len(header).to_bytes(8, "little") + header))
+        with pytest.raises(nicrt.UnsupportedError, match="no shape"):
+            file.read("a")
+
+
 HEADER = b'{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}'
 BAD_FILES = {
     "nothing": b"",
@@ -182,6 +201,13 @@ def test_the_command(folder: Path, packed: bytes, tmp_path: Path, harbour: np.nd
     assert nicrt_command("pack", folder, "mine.nicb", "--no-clobber", cwd=tmp_path).returncode == 9
     assert nicrt_command("pack", "mine.nicb", "mine.nicb", cwd=tmp_path).returncode == 9
     assert nicrt_command("pack", folder, "mine.bin", cwd=tmp_path).returncode == 9
+    (tmp_path / "notes.nicb").write_text("precious")
+    (tmp_path / "folder.nicb").mkdir()
+    os.mkfifo(tmp_path / "pipe.nicb")
+    for other in ("notes.nicb", "folder.nicb", "pipe.nicb"):
+        refused = nicrt_command("pack", folder, other, cwd=tmp_path)
+        assert refused.returncode == 9 and len(refused.stderr.splitlines()) == 1, refused
+    assert (tmp_path / "notes.nicb").read_text() == "precious"
     facts = json.loads(nicrt_command("info", "mine.nicb", "--json", cwd=tmp_path).stdout)
     assert facts["bundle"] == "layered" and facts["path"] == "mine.nicb"
     for bundle in ("mine.nicb", "./mine.nicb"):

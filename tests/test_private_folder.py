@@ -16,9 +16,9 @@ import nicrt
 from nicrt.runtime import private_folder
 from nicrt.runtime.backends import proving
 from nicrt.runtime.backends.onnxruntime_tensorrt import cache_options
-from nicrt.runtime.backends.tensorrt_plans import Key, find_plans, has_plans, read_plan, write_plan
+from nicrt.runtime.backends.tensorrt_plans import Key, find_plans, has_plans, plans_folder, read_plan, write_plan
 from nicrt.runtime.errors import UnsupportedError
-from nicrt.runtime.private_folder import CACHE_VARIABLE, CacheWarning, NotPrivateError, PrivateFolder
+from nicrt.runtime.private_folder import CACHE_VARIABLE, CacheWarning, NotPrivateError, PrivateFolder, cache_folder
 from nicrt.runtime.profiles import Profile
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners and modes of a Unix")
@@ -169,6 +169,14 @@ def test_without_owners(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for make in (make_link, make_pipe):
         make(private.path / make.__name__)
         assert not private.has(make.__name__)
+
+
+def test_a_variable_without_a_value_names_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in (CACHE_VARIABLE, "NICRT_PLANS"):
+        monkeypatch.setenv(variable, "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "nicrt"
+    assert plans_folder() == tmp_path / "nicrt" / "plans"
 
 
 def decoded(cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -51,8 +51,8 @@ class NotPrivatePlansError(UnsupportedError):
 
 def plans_folder() -> Path:
     """$NICRT_PLANS, else a folder of the cache. Raises UnsupportedError where there is no home folder."""
-    if PLANS_VARIABLE in os.environ:
-        return Path(os.environ[PLANS_VARIABLE])
+    if named := os.environ.get(PLANS_VARIABLE):
+        return Path(named)
     try:
         return cache_folder() / "plans"
     except RuntimeError:

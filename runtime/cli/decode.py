@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         write(job.target, data, replace=replaces(options))
         report.add_pixels(pixels.shape[0] * pixels.shape[1])
         if not codec.same_pixels(header):
-            report.note(f"{job.source}: made with another version of bundle {codec.name!r}: pixels may differ slightly")
+            report.note(f"{job.source}: made with another version of bundle {codec.name!r}: pixels may differ")
         if options.stage is None and header.complete_stages < header.stages:
             report.note(f"{job.source}: partial: {header.complete_stages} of {header.stages} stages")
             return EXIT_PARTIAL

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ..limits import Limits
 
 
+_WIDEST_KEY = 40  # characters: a longer one, which a bundle's provenance may have, would pad all lines to its length
+
+
 def run(options: argparse.Namespace) -> int:
     return {"info": _info, "verify": _verify, "bundles": _bundles}[options.command](options)
 
@@ -108,11 +111,15 @@ def _bundle_facts(name_or_path: str, limits: Limits) -> dict[str, Any]:
 
 
 def _print_facts(facts: dict[str, Any], indent: str = "") -> None:
-    width = max(map(len, facts), default=0)
+    width = min(max(map(len, facts), default=0), _WIDEST_KEY)
     for key, value in facts.items():
         if isinstance(value, dict):
             print(printable(f"{indent}{key}:"))
             _print_facts(value, indent + "  ")
+        elif isinstance(value, str) and "\n" in value:
+            print(printable(f"{indent}{key}:"))
+            for line in value.splitlines():
+                print(printable(f"{indent}  {line}"))
         else:
             print(printable(f"{indent}{key:<{width}}  {value}"))
 

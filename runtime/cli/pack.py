@@ -11,10 +11,10 @@ from .report import printable
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..installed import check_packed_name, open_bundle
+    from ..installed import check_packed_target, open_bundle
 
     out = Path(options.output)
-    check_packed_name(out)
+    check_packed_target(out)
     bundle = open_bundle(options.bundle)
     if out.exists() and bundle.path is not None and out.samefile(bundle.path):
         raise ImageError(f"cannot write {out}: it is the bundle to pack")

@@ -8,7 +8,7 @@ from .grammar import REQUIRED, Anything, Array, Either, Flag, Integer, Map, Numb
 
 NAME = r"[A-Za-z][A-Za-z0-9_.-]{0,63}"
 HASH = r"[0-9a-f]{64}"
-FILE_PART = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"
+FILE_PART = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 DTYPES = "float32|float16|int32|int64|uint8|uint16"
 
 name, text, digest = Text(NAME), Text(), Text(HASH)

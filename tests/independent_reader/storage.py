@@ -63,6 +63,11 @@ def safetensors(data: bytes, limit: int = HEADER_BYTES) -> tuple[dict[str, np.nd
     return tensors, metadata
 
 
+def _utf8(text: str) -> bytes:
+    require(not any("\ud800" <= c <= "\udfff" for c in text), "packed bundle: half of a surrogate pair")
+    return text.encode()
+
+
 def _offsets(entry: Any) -> tuple[int, int]:
     pair = entry.get("data_offsets") if isinstance(entry, dict) else None
     require(isinstance(pair, list) and len(pair) == 2 and all(type(v) is int and v >= 0 for v in pair), "data_offsets")
@@ -83,7 +88,7 @@ class Files:
             require(tensor.dtype == np.uint8 and tensor.ndim == 1, f"packed bundle: {name} is not bytes")
         files = {name: tensor.tobytes() for name, tensor in tensors.items()}
         require("manifest.json" not in files, "packed bundle: the manifest is no file of it")
-        return files | {"manifest.json": metadata["nicrt.manifest"].encode("utf-8", "surrogatepass")}
+        return files | {"manifest.json": _utf8(metadata["nicrt.manifest"])}
 
     def read(self, name: str, limit: int) -> bytes:
         if self.packed is None:
