@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -92,8 +93,15 @@ def test_nothing_is_written_where_one_file_is_refused(copies: Path) -> None:
     assert all(path.read_bytes() == data for path, data in before.items() if path != damaged)
 
 
-def test_ids_of_a_folder_and_of_a_revision() -> None:
+def test_ids_of_a_folder_and_of_a_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = tool.ids_of(str(ROOT / "engines"))
     assert {name.split("/")[0] for name in now} == {path.parent.name for path in GOLDEN.glob("*/good.json")}
     assert all(len(ids) == 12 for ids in now.values())
-    assert tool.ids_of("HEAD").keys() == now.keys()
+    for manifest in (ROOT / "engines").glob("*/manifest.json"):
+        (tmp_path / "engines" / manifest.parent.name).mkdir(parents=True)
+        shutil.copy(manifest, tmp_path / "engines" / manifest.parent.name)
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for arguments in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", "bundles"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    assert tool.ids_of("HEAD") == now
