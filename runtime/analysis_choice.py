@@ -13,13 +13,11 @@ On photographs all three only look: at the symbols, and at how much neighbouring
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-
-from nicrt import _core
 
 from .bundle import Bundle
 from .manifest import Entropy, Program, Run
@@ -29,7 +27,8 @@ from .saturation import Saturated
 from .tables import TableGroup
 
 if TYPE_CHECKING:
-    from .interpreter import Interpreter, Job
+    from .interpreter import Interpreter
+    from .job import Job
     from .plan import Round
     from .schedule import Scheduled
 
@@ -49,6 +48,7 @@ it, analyses that see grey outside make errors."""
 Symbols = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 Values = dict[str, list[int]]
+T = TypeVar("T")
 
 
 class Retry(Exception):  # noqa: N818 (no error)
@@ -181,31 +181,19 @@ def border_vividness(picture: Floats) -> Floats:
 
 def encode_looking(
     interpreter: Interpreter,
-    picture: Floats,
     parameters: Values,
     open_parameters: Collection[str],
-    tile: int,
-    symbols_per_lane: int,
     effort: int,
-    given: list[Symbols] | None,
-) -> tuple[Values, list[list[_core.EncodedStream]], list[Saturated]]:
-    """`Interpreter.encode` → the parameters that the encoder has come to, the streams, and what was clipped. Where
-    symbols are given, there is nothing to decide."""
-    choice = AnalysisChoice(interpreter, open_parameters, effort) if given is None else None
+    encode: Callable[[Values, AnalysisChoice, list[Saturated]], T],
+) -> tuple[Values, T, list[Saturated]]:
+    """What `encode` makes with the parameters that the encoder has come to, and what was clipped. encode: encodes with
+    parameters, lets the choice look at its steps, and lists what it clips; Retry may come out of it."""
+    choice = AnalysisChoice(interpreter, open_parameters, effort)
     while True:
         clipped: list[Saturated] = []
         try:
-            streams = interpreter.encode(
-                picture,
-                parameters,
-                tile=tile,
-                symbols_per_lane=symbols_per_lane,
-                effort=effort,
-                given=given,
-                choice=choice,
-                clipped=clipped,
-            )
+            made = encode(parameters, choice, clipped)
         except Retry as retry:
             parameters = {**parameters, **retry.values}
         else:
-            return parameters, streams, clipped
+            return parameters, made, clipped

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -17,22 +18,24 @@ import numpy.typing as npt
 
 from nicrt import _core
 
-from .analysis_choice import encode_looking
 from .backends import AUTO, GraphSet
 from .bundle import Bundle
-from .choose import DEFAULT_QUALITY, Values, Wish
-from .encoding import Encoding, Made
+from .choose import DEFAULT_QUALITY, Wish
+from .encoding import Encoding
 from .errors import ImageError, LimitError, UnsupportedError, WrongBundleError
 from .fileinfo import Buffer, FileInfo, info, parse, stages_to_run
 from .installed import open_bundle, open_by_symbol_id
-from .interpreter import Interpreter, Trace, Watch
-from .iterative import Edit, Goal, check_request, edited_symbols, normalised_weights
+from .interpreter import Interpreter
+from .iterative import Edit, check_request, normalised_weights
+from .job import Trace, Watch
 from .limits import DEFAULT_LIMITS, MAX_WORKERS, Limits, cpu_count
 from .manifest import Variant
 from .opened import Opened, held_against
 from .pictures import Rgb, from_array, resize
-from .plan import Round, check_parameters, decoding_graphs, estimated_bytes, whole_rounds
+from .plan import Round, decoding_graphs, estimated_bytes
+from .sampling import sample_of
 from .saturation import SaturationWarning
+from .session import Coding, Session
 from .target import Encoded, TargetWarning, Trial, psnr_of
 from .warn import warn_caller
 from .windows import Rect
@@ -118,9 +121,10 @@ class Codec:
         of all of these; layers keep their shares of the picture's size. tile: tile edge in pixels, 0 for none; None
         for the bundle's.
         target_bpp: in place of `quality`, the best whose file is not above this rate. target_psnr: the lowest that is
-        not below it, in dB. Where no quality meets the target, the nearest file that was found is the result, with a
-        TargetWarning. report: told the quality, rate and PSNR that came out. Effort 6 improves the side information by
-        gradient descent (`export` extra), 7 to 9 all symbols, towards a target too, and take `roi`: weights of the
+        not below it, in dB; parameters that nobody asks for may make finer steps than qualities do. It costs about
+        three encodes at most. Where no quality meets the target, the nearest file that was found is the result, with
+        a TargetWarning. report: told the quality, rate and PSNR that came out. Effort 6 improves the side information
+        by gradient descent (`export` extra), 7 to 9 all symbols, towards a target too, and take `roi`: weights of the
         squared error, [height, width], from 0 up; and `ms_ssim_weight`: the share of MS-SSIM in the distortion, 0..1.
         Raises ValueError or TypeError for arguments out of range, LimitError for too large a picture, UnsupportedError
         for what the bundle cannot do.
@@ -132,21 +136,25 @@ class Codec:
         edit = Edit(target_bpp, target_psnr, weights, ms_ssim_weight)
         check_request(effort, edit, like is not None)
 
-        def encode(
-            variant: str, values: Values, open_parameters: Collection[str], effort: int, goal: Goal | None
-        ) -> Made:
-            return self._encode(pixels, variant, values, open_parameters, goal, effort=effort, lanes=lanes, tile=tile)
-
+        session = self._session(pixels, tile, LANES[lanes])
+        part = sample_of(pixels) if edit.target.is_set else None
+        sample = None if part is None else self._session(part, tile, LANES[lanes])
         manifest = self._bundle.manifest
-        encoding = Encoding(manifest, pixels, effort, encode, self.decode)
+        encoding = Encoding(manifest, session, sample, effort)
         if like is None:
             trial = encoding.best(Wish(quality, variant, scales, parameters or {}), edit)
         else:
             trial = encoding.like(held_against(parse(like, self._limits), manifest, self._limits))
         return self._told(trial, edit, None if like is not None else trial.wish.quality, report)
 
+    def _session(self, pixels: Rgb, tile: int | None, symbols_per_lane: int) -> Session:
+        memory = partial(self._check_memory, encoding=True)
+        coding = Coding(self._bundle, self._limits, self._threads, self._interpreter, memory)
+        return Session(coding, pixels, tile, symbols_per_lane)
+
     def _told(self, trial: Trial, edit: Edit, quality: float | None, report: Callable[[Encoded], None] | None) -> bytes:
         """The trial's file, after what is to be said of it has been said."""
+        assert trial.data is not None
         missed = edit.target.missed(trial)
         if report is not None:
             psnr = psnr_of(trial.mse) if edit.target.is_set else None
@@ -160,45 +168,6 @@ class Codec:
         for line in trial.clipped:
             warn_caller(line, SaturationWarning)
         return trial.data
-
-    def _encode(
-        self,
-        pixels: Rgb,
-        name: str,
-        values: Values,
-        open_parameters: Collection[str],
-        goal: Goal | None,
-        *,
-        effort: int,
-        lanes: str,
-        tile: int | None,
-    ) -> Made:
-        """Encode with a variant and its parameters, all checked here; the encoder may change the open ones."""
-        height, width = pixels.shape[:2]
-        variant = self._bundle.manifest.variants[name]
-        stages = variant.program.stages
-        if not variant.program.encodes:
-            raise UnsupportedError(f"bundle {self.name!r} only decodes: it was made without its encoder graphs")
-        if height * width > self._limits.pixels:
-            raise LimitError(
-                f"the picture has {width} x {height} pixels, more than the limit of {self._limits.pixels} "
-                "(--max-pixels, Limits.pixels)"
-            )
-        check_parameters(variant.program, values, self._limits)
-        items = whole_rounds(variant.program, values, (height, width))
-        self._check_memory(variant, items, encoding=True)
-        tile = max(stage.tile for stage in stages) if tile is None else tile
-        if tile < 0 or any(tile % stage.align for stage in stages):
-            raise ValueError(f"tile {tile} is not a multiple of the bundle's {stages[0].align} pixels")
-        given = None
-        if goal is not None:
-            given = edited_symbols(self._bundle, variant.program, values, pixels, goal, effort, self._threads)
-        runner, per_lane = self._interpreter(name), LANES[lanes]
-        looked = encode_looking(runner, pixels, values, open_parameters, tile, per_lane, effort, given)
-        values, streams, clipped = looked
-        ids = bytes.fromhex(variant.symbol_id), bytes.fromhex(variant.picture_id)
-        parameters = [values[p.name] for p in variant.program.parameters]
-        return Made(values, _core.write(*ids, width, height, tile, parameters, streams), clipped)
 
     @_memory_as_limit()
     def decode(
@@ -336,7 +305,9 @@ class Codec:
                 self._interpreters[variant] = Interpreter(self._bundle, program, self._graphs, self._threads)
             return self._interpreters[variant]
 
-    def _check_memory(self, variant: Variant, items: Sequence[Round], *, encoding: bool) -> None:
+    def _check_memory(self, variant: Variant, items: Sequence[Round], *, encoding: bool) -> int:
+        """Bytes that these rounds need. Raises LimitError."""
+
         def estimate(workspace: Callable[[str], float] | None) -> int:
             graphs = self._bundle.manifest.graphs
             return estimated_bytes(variant.program, graphs, items, encoding=encoding, workspace=workspace)
@@ -349,6 +320,7 @@ class Codec:
                 f"the picture needs about {needed >> 20} MiB, more than the limit of "
                 f"{self._limits.memory_bytes >> 20} MiB (--max-memory, Limits.memory_bytes)"
             )
+        return needed
 
 
 def refuse_fallbacks(graphs: GraphSet, opened: Opened, what: str) -> None:

@@ -6,10 +6,9 @@ entropy step reads its tensor (and zeroes what is not coded) where decoding writ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +20,11 @@ from .backends.base import Array
 from .bundle import Bundle
 from .errors import CorruptError, UnsupportedError
 from .fileinfo import Buffer
+from .job import Coded, Job, Picture, Trace, Watch
 from .manifest import DIMENSION, Entropy, Graph, Port, Program, Run
+from .memo import Memo
 from .opened import streams_of
-from .pictures import resample
-from .plan import MAX_SIDE, Parameters, Round, rounds
+from .plan import MAX_SIDE, Parameters, Round, graph_at, rounds
 from .saturation import Saturated, saturated, symbol_range
 from .schedule import Scheduled, narrow, schedule
 from .validate import BY_CHANNEL, COLUMNS, PICTURE, ROWS, SIZE, parameter_source
@@ -33,54 +33,7 @@ from .windows import MIN_WINDOWED, Placed, Rect, empty_like, place, unit_of, win
 if TYPE_CHECKING:
     from .analysis_choice import AnalysisChoice
 
-Picture = npt.NDArray[np.float32]
-Watch = Callable[[Entropy, npt.NDArray[np.int32]], None]  # sees the symbols of every stream, zeros where not coded
-Trace = Callable[[str, float], None]  # told the name of every decoding step and its seconds
-
-
-@dataclass
-class Job:
-    """State of one encode (`picture` is there) or decode (`data` is)."""
-
-    parameters: Parameters
-    tile: int
-    tensors: dict[str, Placed] = field(default_factory=dict)
-    picture: Picture | None = None
-    effort: int = 0
-    symbols_per_lane: int = 0
-    given: list[npt.NDArray[np.int32]] | None = None
-    data: Buffer = b""
-    watch: Watch | None = None
-    trace: Trace | None = None
-    resampled: dict[tuple[int, int], Picture] = field(default_factory=dict)
-
-    @property
-    def encoding(self) -> bool:
-        return self.picture is not None
-
-    def pixels(self, item: Round, rect: Rect) -> Picture:
-        """The picture at the round's size, padded, of `rect`."""
-        assert self.picture is not None
-        if item.size not in self.resampled:
-            self.resampled = {item.size: resample(self.picture, item.size)}  # only the last: rounds grow
-        return _padded(self.resampled[item.size], rect)
-
-    def finish(self, step: Entropy, symbols: npt.NDArray[np.int32], rect: Rect) -> None:
-        exact = symbols.shape[1] * step.stride == rect.bottom - rect.top
-        exact &= symbols.shape[2] * step.stride == rect.right - rect.left
-        self.tensors[step.out] = Placed(symbols[None], rect, step.stride) if exact else Placed(symbols[None])
-        if self.watch is not None:
-            self.watch(step, symbols)
-
-    def strides(self, inputs: Mapping[str, str]) -> dict[str, int]:
-        """Port → pixels per place, for the inputs that are spatial."""
-        known = {name: tensor.stride for name, tensor in self.tensors.items() if tensor.rect is not None}
-        known[PICTURE] = 1
-        return {port: known[source] for port, source in inputs.items() if source in known}
-
-    def forget(self, names: set[str]) -> None:
-        for name in names:
-            self.tensors.pop(name, None)
+T = TypeVar("T")
 
 
 class Interpreter:
@@ -112,15 +65,60 @@ class Interpreter:
         """
         job = Job(parameters, tile, picture=picture, effort=effort, symbols_per_lane=symbols_per_lane, watch=watch)
         job.given = None if given is None else list(given)
-        items = list(rounds(self.program, parameters, (picture.shape[0], picture.shape[1])))
-        stages: list[list[_core.EncodedStream]] = [[] for _ in items]
+        return self._encode(job, picture, choice, clipped, self._write)
+
+    def quantise(
+        self,
+        picture: Picture,
+        parameters: Parameters,
+        *,
+        effort: int,
+        memo: Memo,
+        given: Sequence[npt.NDArray[np.int32]] | None = None,
+        choice: AnalysisChoice | None = None,
+        clipped: list[Saturated] | None = None,
+    ) -> list[list[Coded]]:
+        """As `encode`, without entropy coding: what there is to code in each round. Steps that did the same the last
+        time are not run again, but taken from the memo."""
+        job = Job(parameters, 0, picture=picture, effort=effort, memo=memo)
+        job.given = None if given is None else list(given)
+        return self._encode(job, picture, choice, clipped, self._hold)
+
+    def write(self, coded: Coded, tile: int, symbols_per_lane: int) -> _core.EncodedStream:
+        """Entropy code a stream, in tiles of so many pixels."""
+        return _core.encode_stream(
+            coded.codebook,
+            coded.symbols,
+            coded.index,
+            tile // coded.step.stride,
+            symbols_per_lane,
+            self._threads,
+        )
+
+    def read(self, coded: Coded, data: Buffer, stream: _core.Stream, tile: int) -> npt.NDArray[np.int32]:
+        """Entropy decode the stream of a file that was written so."""
+        places = tile // coded.step.stride
+        shape = (coded.symbols.shape[0], coded.symbols.shape[1], coded.symbols.shape[2])
+        return _core.decode_stream(coded.codebook, coded.index, shape, places, data, stream, self._threads)
+
+    def _encode(
+        self,
+        job: Job,
+        picture: Picture,
+        choice: AnalysisChoice | None,
+        clipped: list[Saturated] | None,
+        code: Callable[[Entropy, Round, npt.NDArray[np.int32], Job], T],
+    ) -> list[list[T]]:
+        """Run all steps; what `code` makes of the entropy steps of each round."""
+        items = list(rounds(self.program, job.parameters, (picture.shape[0], picture.shape[1])))
+        stages: list[list[T]] = [[] for _ in items]
         for entry in schedule(items, encoding=True, show=False):
             if isinstance(entry.step, Entropy):
                 symbols = self._symbols(entry.step, entry.item, job)
                 found = saturated(entry.step.out, symbols, symbol_range(self._specs, entry.item.stage, entry.step.out))
                 if found is not None and clipped is not None:
                     clipped.append(found)
-                stages[entry.item.number].append(self._write(entry.step, entry.item, symbols, job))
+                stages[entry.item.number].append(code(entry.step, entry.item, symbols, job))
             elif not entry.step.enc or job.given is None:
                 self.run(entry, job)
                 if choice is not None:
@@ -145,28 +143,42 @@ class Interpreter:
         """
         job = Job(parameters, file.tile_size, data=data, watch=watch, trace=trace)
         items = list(rounds(self.program, parameters, (file.height, file.width)))[:stages]
-        streams = streams_of(file, items)
         steps = schedule(items, encoding=False, show=pixels)
         if region is not None:
             narrow(steps, self._specs, region, file.tile_size)
+        self._decode(steps, streams_of(file, items), job)
+        return _shown(items[-1], job, region) if pixels else None
+
+    def decode_again(
+        self, size: tuple[int, int], parameters: Parameters, streams: Sequence[Sequence[Coded]], *, memo: Memo
+    ) -> npt.NDArray[np.uint8]:
+        """What decoding shows of a picture of `size` (height, width) of which `quantise` gave these symbols: uint8
+        [height, width, 3]. Only steps are run that the memo does not know."""
+        job = Job(parameters, 0, given=[coded.symbols for stage in streams for coded in stage], memo=memo)
+        items = list(rounds(self.program, parameters, size))
+        self._decode(schedule(items, encoding=False, show=True), None, job)
+        return _shown(items[-1], job, None)
+
+    def _decode(self, steps: Sequence[Scheduled], streams: Iterator[_core.Stream] | None, job: Job) -> None:
         for entry in steps:
-            stream = next(streams) if isinstance(entry.step, Entropy) else None
+            stream = next(streams) if streams is not None and isinstance(entry.step, Entropy) else None
             if entry.rect is None:
                 continue
-            if isinstance(entry.step, Entropy):
-                assert stream is not None
+            if not isinstance(entry.step, Entropy):
+                self.run(entry, job)
+            elif stream is not None:
                 self._read(entry, stream, job)
             else:
-                self.run(entry, job)
+                assert job.given is not None
+                self._finish_kept(entry.step, entry.item, job.given.pop(0), job, None)
             job.forget(entry.dies)
-        return _shown(items[-1], job, region) if pixels else None
 
     def _tables(
         self, step: Entropy, shape: tuple[int, int, int], rect: Rect, job: Job
     ) -> tuple[_core.Codebook, npt.NDArray[np.uint8]]:
         group = self.bundle.groups[step.tables]
         if step.by == BY_CHANNEL:
-            return group.by_channel(job.parameters[step.set] if step.set else [0])
+            return group.by_channel(_table_sets(step, job.parameters))
         index = job.tensors[step.by].crop(rect)
         if index.ndim != 4 or index.shape[1] != shape[0] or index.shape[2] < shape[1] or index.shape[3] < shape[2]:
             raise UnsupportedError(f"the bundle's index {step.by!r} has shape {index.shape}, its symbols {shape}")
@@ -184,12 +196,33 @@ class Interpreter:
 
     def _write(self, step: Entropy, item: Round, symbols: npt.NDArray[np.int32], job: Job) -> _core.EncodedStream:
         rect = Rect.of(item.padded)
-        codebook, index = self._tables(step, item.shape(step), rect, job)
-        encoded = _core.encode_stream(
-            codebook, symbols, index, job.tile // step.stride, job.symbols_per_lane, self._threads
-        )
+        coded = Coded(step, *self._tables(step, item.shape(step), rect, job), symbols)
+        encoded = self.write(coded, job.tile, job.symbols_per_lane)  # zeroes what is not coded
         job.finish(step, symbols, rect)
         return encoded
+
+    def _hold(self, step: Entropy, item: Round, symbols: npt.NDArray[np.int32], job: Job) -> Coded:
+        rect = Rect.of(item.padded)
+        codebook, index = self._tables(step, item.shape(step), rect, job)
+        if step.by != BY_CHANNEL:
+            symbols[index >= self.bundle.groups[step.tables].count] = 0
+        by: Hashable = tuple(_table_sets(step, job.parameters)) if step.by == BY_CHANNEL else job.versions[step.by]
+        source = job.versions[step.out] if job.given is None else None
+        self._finish_kept(step, item, symbols, job, None if source is None else (source, by))
+        return Coded(step, codebook, index, symbols)
+
+    def _finish_kept(
+        self, step: Entropy, item: Round, symbols: npt.NDArray[np.int32], job: Job, key: Hashable | None
+    ) -> None:
+        """As `Job.finish`, of a whole picture. The tensor has the version that it had the last time if it was made of
+        the same then (`key`); or without a key, if its values are the same."""
+        assert job.memo is not None
+        job.finish(step, symbols, Rect.of(item.padded))
+        place, tensor = (item.number, id(step)), job.tensors[step.out]
+        kept = job.memo.last(place) if key is None else job.memo.recall(place, key)
+        if kept is None or (key is None and not np.array_equal(kept.tensors[0].array, tensor.array)):
+            kept = job.memo.keep(place, object() if key is None else key, [tensor])
+        (job.versions[step.out],) = kept.versions
 
     def _read(self, entry: Scheduled, stream: _core.Stream, job: Job) -> None:
         step, rect, whole = entry.step, entry.rect, entry.item.shape(entry.step)  # type: ignore[arg-type]
@@ -209,22 +242,44 @@ class Interpreter:
         """Run a graph's step; its outputs are among the job's tensors then."""
         run, rect, item = entry.step, entry.rect, entry.item
         assert isinstance(run, Run) and rect is not None
-        name = run.graph
-        if run.effort and job.encoding:
-            levels = [level for level in run.effort if int(level) <= job.effort]
-            name = run.effort[max(levels)] if levels else name
+        name = graph_at(run, job.effort) if job.encoding else run.graph
+        if job.memo is None:
+            outputs = self._run_all(name, run, item, job, rect)
+        else:
+            place, key = (item.number, id(run)), (name, item.size, *self._made_of(run, item, job))
+            kept = job.memo.recall(place, key)
+            if kept is None:
+                self._count(name, rect, job)
+                kept = job.memo.keep(place, key, self._run_all(name, run, item, job, rect))
+            outputs = kept.tensors
+            job.versions.update(zip(run.outputs.values(), kept.versions, strict=True))
+        job.tensors.update(zip(run.outputs.values(), outputs, strict=True))
+        if sum(tensor.array.nbytes for tensor in job.tensors.values()) > self._graphs.allowance.memory_bytes:
+            raise self._graphs.allowance.too_large("what the graphs of the bundle leave to each other")
+
+    def _made_of(self, run: Run, item: Round, job: Job) -> Iterator[Hashable]:
+        """What goes into a step: versions of tensors, values of parameters, names of the rest."""
+        for source in run.inputs.values():
+            if source.startswith("$"):
+                name, of_round = parameter_source(source)
+                yield tuple(job.parameters[name][item.item : item.item + 1] if of_round else job.parameters[name])
+            else:
+                yield source if source.startswith("@") else job.versions[source]
+
+    def _count(self, name: str, rect: Rect, job: Job) -> None:
+        if job.memo is not None:
+            job.memo.macs += (self._specs[name].macs_per_pixel or 0.0) * rect.area
+
+    def _run_all(self, name: str, run: Run, item: Round, job: Job, rect: Rect) -> Sequence[Placed]:
+        """Run a graph on `rect`, in bands or in windows where it must be."""
         if run.bands is not None:
             rows, step = item.padded[0], run.bands
             bands = [range(row, min(row + step, rows)) for row in range(0, rows, step)]
             parts = [self._call(name, run, item, job, band, rect, rect) for band in bands]
             wholes = [np.concatenate([p.array for p in made], axis=2) for made in zip(*parts, strict=True)]
             bounds = Rect.of(item.padded)
-            outputs = [Placed(a, bounds) if a.shape[2:] == item.padded else Placed(a) for a in wholes]
-        else:
-            outputs = self._run_windows(name, run, item, job, rect)
-        job.tensors.update(zip(run.outputs.values(), outputs, strict=True))
-        if sum(tensor.array.nbytes for tensor in job.tensors.values()) > self._graphs.allowance.memory_bytes:
-            raise self._graphs.allowance.too_large("what the graphs of the bundle leave to each other")
+            return [Placed(a, bounds) if a.shape[2:] == item.padded else Placed(a) for a in wholes]
+        return self._run_windows(name, run, item, job, rect)
 
     def _run_windows(self, name: str, run: Run, item: Round, job: Job, rect: Rect) -> list[Placed]:
         """Run a graph on `rect`, window by window where that is large."""
@@ -274,6 +329,7 @@ class Interpreter:
     ) -> dict[str, Array]:
         """Run a graph in the place of a step's on `rect`, some of its sources given → the step's tensors."""
         rows = range(item.padded[0])
+        self._count(name, rect, job)
         inputs = {
             port: given[source] if source in given else self._source(source, item, job, rows, rect)
             for port, source in run.inputs.items()
@@ -302,6 +358,10 @@ class Interpreter:
         return np.ascontiguousarray(job.tensors[source].crop(rect))
 
 
+def _table_sets(step: Entropy, parameters: Parameters) -> list[int]:
+    return parameters[step.set] if step.set else [0]
+
+
 def _tiles_of(
     stream: _core.Stream, columns: int, rect: Rect, whole: tuple[int, int, int], stride: int, tile: int
 ) -> tuple[tuple[int, int, int], _core.Stream]:
@@ -328,16 +388,6 @@ def _shown(item: Round, job: Job, region: Rect | None) -> npt.NDArray[np.uint8]:
     if array.ndim != 4 or array.shape[1] < bottom or array.shape[2] < right or array.shape[3] != 3:
         raise UnsupportedError(f"the bundle shows a tensor of shape {array.shape} for a picture of {item.size}")
     return np.ascontiguousarray(array[0, top:bottom, left:right], dtype=np.uint8)
-
-
-def _padded(picture: Picture, rect: Rect) -> Picture:
-    """[height, width, 3] → [1, 3, ...] of `rect`, the last row and column repeated beyond the picture."""
-    height, width = picture.shape[:2]
-    rows = slice(min(rect.top, height - 1), min(rect.bottom, height))
-    columns = slice(min(rect.left, width - 1), min(rect.right, width))
-    planes = picture[rows, columns].transpose(2, 0, 1)[None]
-    missing = rect.bottom - rect.top - planes.shape[2], rect.right - rect.left - planes.shape[3]
-    return np.pad(planes, ((0, 0), (0, 0), (0, missing[0]), (0, missing[1])), mode="edge")
 
 
 def bind_sizes(

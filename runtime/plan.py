@@ -78,6 +78,12 @@ def decoding_graphs(items: Sequence[Round]) -> list[str]:
     return list(dict.fromkeys(run.graph for run in [*steps, *items[-1].stage.show_runs]))
 
 
+def graph_at(run: Run, effort: int) -> str:
+    """The graph that a step runs at an encoder's effort."""
+    levels = [level for level in run.effort if int(level) <= effort]
+    return run.effort[max(levels)] if levels else run.graph
+
+
 def check_parameters(program: Program, parameters: Parameters, limits: Limits) -> None:
     """Raise ValueError for a parameter that the program does not allow."""
     for parameter in program.parameters:

@@ -20,7 +20,8 @@ from .validate import BY_CHANNEL, PICTURE
 from .windows import Rect
 
 if TYPE_CHECKING:
-    from .interpreter import Interpreter, Job
+    from .interpreter import Interpreter
+    from .job import Job
     from .plan import Round
 
 BLOCK = 64
@@ -108,6 +109,9 @@ def refine(
 ) -> None:
     """Change the job's symbols in those of the `blocks` (BLOCK pixels each, bool [rows, columns]) where that is worth
     its bits. The quantising step has run."""
+    if not blocks.any():
+        return
+    job.change(refinement.quantiser.symbols.out)
     bounds = Rect.of(item.padded)
     for window in bounds.windows(WINDOW):
         rows, columns = np.nonzero(blocks[_blocks_of(window)])

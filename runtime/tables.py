@@ -20,6 +20,7 @@ MAX_TABLES_PER_STREAM = 256
 MAX_CHANNEL_PLACES = 1 << 18  # of a group's channel map, sets times channels: each has the hash go over its table
 TABLE_TOTAL, ESCAPE_BITS = 4096, 16  # sum of a table's frequencies; size of an escaped quotient
 MIN_QUOTIENT, MAX_SHIFT = -127, 12
+MIN_REACH = 255  # of the symbols whose code lengths are looked up
 MAX_CODEBOOKS = 64  # kept for reuse: a file may ask for any mixture of sets
 
 
@@ -108,6 +109,18 @@ class TableGroup:
         frequency = self._frequency[self._start[:-1, None] + np.where(escaped, escape, ids)]
         bits = np.log2(TABLE_TOTAL / frequency) + self._shift[:, None] + ESCAPE_BITS * escaped
         return np.asarray(bits, np.float32)
+
+    def total_bits(self, symbols: npt.NDArray[np.int32], table: npt.NDArray[np.integer[Any]]) -> float:
+        """Bits that symbols [channels, height, width] cost. table: number of each one's table, of that shape or one
+        that broadcasts to it; one beyond the tables is that of symbols that are not coded."""
+        reach = MIN_REACH
+        if symbols.size:
+            while max(symbols.max(), -int(symbols.min())) > reach:
+                reach = 2 * reach + 1
+        lengths = np.zeros((self.count + 1, 2 * reach + 1), np.float32)
+        lengths[:-1] = self.code_lengths(reach)
+        places = np.minimum(table, self.count).astype(np.int32) * lengths.shape[1] + reach + symbols
+        return float(lengths.ravel()[places].sum(dtype=np.float64))
 
     def tables_of_channels(self, table_sets: Sequence[int]) -> npt.NDArray[np.int32]:
         """Number of each channel's table, int32 [channels]; `table_sets` as in `by_channel`."""

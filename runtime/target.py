@@ -1,20 +1,15 @@
-"""Finds the quality at which a bundle's files meet a rate or a PSNR."""
+"""What a file is held to: a rate or a PSNR, and how it was met."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from .choose import Values, Wish
-
-ROUNDS = 9  # halvings of 0..100
-PRECISION = 100 / 2**ROUNDS
-SCAN = (10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0)
-"""Qualities to try where both ends of 0..100 miss: rate and distortion need not follow the quality on every picture."""
 
 
 class TargetWarning(UserWarning):
@@ -71,56 +66,23 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Trial:
-    """One file of a picture. wish, variant, parameters: what it was made from. error: measures the squared grey levels
-    between the decoded file and the picture. clipped: as in `Encoded`."""
+    """A picture with some parameters. bpp: of its file; as long as `data` is None there is none, and this an estimate.
+    error: measures the squared grey levels between what a decoder shows and the picture. code: makes the file. clipped:
+    as in `Encoded`."""
 
     wish: Wish
     variant: str
     parameters: Values
-    data: bytes
     bpp: float
     error: Callable[[], float]
+    code: Callable[[], bytes]
     clipped: tuple[str, ...] = ()
+    data: bytes | None = None
 
     @cached_property
     def mse(self) -> float:
-        """Mean squared error in grey levels; decodes the file when first asked for."""
+        """Mean squared error in grey levels; measured when first asked for."""
         return self.error()
-
-
-def at_target(wish: Wish, target: Target, trial: Callable[[Wish], Trial]) -> Trial:
-    """The file with the highest quality, within PRECISION, that has at most the target's bits per pixel, or with the
-    lowest that has at least its dB; without a target that of the wish. trial: encodes a wish. Where no quality meets
-    the target, the nearest file of those tried.
-    """
-    if not target.is_set:
-        return trial(wish)
-    tried: list[Trial] = []
-
-    def meets(quality: float) -> bool:
-        tried.append(trial(replace(wish, quality=quality)))
-        return not target.miss(tried[-1])
-
-    easy, hard, scan = (0.0, 100.0, SCAN) if target.bpp is not None else (100.0, 0.0, SCAN[::-1])
-    if not meets(hard):
-        start = next((quality for quality in (easy, *scan) if meets(quality)), None)
-        if start is not None:
-            _narrow(start, hard, meets)
-    # a low quality is cheap by rate, a high one near by distortion: of what meets the target the closest to it
-    met = [each for each in tried if not target.miss(each)]
-    if met:
-        return max(met, key=lambda t: t.bpp) if target.bpp is not None else min(met, key=lambda t: t.bpp)
-    return min(tried, key=lambda t: (target.miss(t), t.bpp))
-
-
-def _narrow(meets_here: float, misses_here: float, meets: Callable[[float], bool]) -> None:
-    """Halve the interval between a quality that meets the target and one that does not."""
-    for _ in range(ROUNDS):
-        middle = (meets_here + misses_here) / 2
-        if meets(middle):
-            meets_here = middle
-        else:
-            misses_here = middle
 
 
 def mse_of(psnr: float) -> float:

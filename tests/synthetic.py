@@ -79,6 +79,62 @@ def graph_analysis(step: float, rounding: str = "Round") -> Parts:
     return nodes, inputs, outputs, {"scale": np.float32(255 / step)}
 
 
+def graph_means() -> Parts:
+    """@x [1,3,4h,4w] → v float32 [1,3,h,w]: block means in grey levels."""
+    nodes = [
+        helper.make_node("AveragePool", ["x"], ["mean"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Mul", ["mean", "white"], ["v"]),
+    ]
+    inputs, outputs = {"x": port("float32", 1, 3, "4h", "4w")}, {"v": port("float32", 1, 3, "h", "w")}
+    return nodes, inputs, outputs, {"white": np.float32(255)}
+
+
+def graph_gain() -> Parts:
+    """v [1,3,h,w] and gain [1] → y int32: v * gain / 64, rounded."""
+    nodes = [
+        helper.make_node("Cast", ["gain"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["v", "float"], ["gained"]),
+        helper.make_node("Mul", ["gained", "unit"], ["scaled"]),
+        helper.make_node("Round", ["scaled"], ["rounded"]),
+        helper.make_node("Cast", ["rounded"], ["y"], to=TensorProto.INT32),
+    ]
+    inputs = {"v": port("float32", 1, 3, "h", "w"), "gain": port("int32", 1)}
+    return nodes, inputs, {"y": port("int32", 1, 3, "h", "w")}, {"unit": np.float32(1 / 64)}
+
+
+def graph_unscale() -> Parts:
+    """y [1,3,h,w] and gain [1] → uint8 [1,4h,4w,3]: blocks of y * 64 / gain."""
+    nodes = [
+        helper.make_node("Cast", ["y"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["gain"], ["divisor"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["float", "unit"], ["scaled"]),
+        helper.make_node("Reciprocal", ["divisor"], ["factor"]),
+        helper.make_node("Mul", ["scaled", "factor"], ["levels"]),
+        helper.make_node("ConvTranspose", ["levels", "ones"], ["wide"], kernel_shape=[4, 4], strides=[4, 4], group=3),
+        helper.make_node("Clip", ["wide", "zero", "white"], ["clipped"]),
+        helper.make_node("Transpose", ["clipped"], ["nhwc"], perm=[0, 2, 3, 1]),
+        helper.make_node("Cast", ["nhwc"], ["picture"], to=TensorProto.UINT8),
+    ]
+    inputs = {"y": port("int32", 1, 3, "h", "w"), "gain": port("int32", 1)}
+    ones = np.ones((3, 1, 4, 4), np.float32)
+    constants = {"unit": np.float32(64), "ones": ones, "zero": np.float32(0), "white": np.float32(255)}
+    return nodes, inputs, {"picture": port("uint8", 1, "4h", "4w", 3)}, constants
+
+
+def gained_program() -> m.Program:
+    """An analysis that reads no parameter, and a gain behind it that does."""
+    stage = m.Stage(
+        align=8,
+        steps=[
+            m.Run(graph="means", inputs={"x": "@x"}, outputs={"v": "v"}, enc=True),
+            m.Run(graph="gain", inputs={"v": "v", "gain": "$gain"}, outputs={"y": "y"}, enc=True),
+            m.Entropy(out="y", channels=3, stride=4, tables="base", by="channel"),
+        ],
+        show=m.Run(graph="unscale", inputs={"y": "y", "gain": "$gain"}, outputs={"picture": "shown"}),
+    )
+    return m.Program(parameters=[m.Parameter(name="gain", min=1, max=64, default=8)], stages=[stage])
+
+
 def graph_index() -> Parts:
     """Exact: y → min(|y|, 3), and 64 (not coded) where that is below `floor`."""
     nodes = [
@@ -240,7 +296,7 @@ def write_bundle(
             inputs=inputs,
             outputs=outputs,
             exact=key == "index",
-            encoder="y" in outputs,
+            encoder="x" in inputs or "y" in outputs,
             onnx=m.File(f"graphs/{key}.onnx", hashlib.sha256(data).hexdigest()),
         )
     if "index" in graphs:
@@ -291,3 +347,9 @@ def banded(folder: Path, base: bool = False) -> Path:
     """Write the `banded` bundle into `folder`."""
     graphs = {"analysis": graph_analysis(8), "ramp": graph_ramp(), "to_picture": graph_to_picture()}
     return write_bundle(folder, "banded", graphs, banded_program(base), {"weight": [1, 2, 3]}, {"weight": [5, 2, 9]})
+
+
+def gained(folder: Path) -> Path:
+    """Write the `gained` bundle into `folder`."""
+    graphs = {"means": graph_means(), "gain": graph_gain(), "unscale": graph_unscale()}
+    return write_bundle(folder, "gained", graphs, gained_program(), {"gain": 1}, {"gain": 64})

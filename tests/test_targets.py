@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import nicrt
+import synthetic
 from conftest import PICTURES
+from made_pictures import MADE
 from nicrt.runtime.choose import Wish
 from nicrt.runtime.cli import main
 from nicrt.runtime.encoding import _corrected
+from nicrt.runtime.interpreter import Interpreter
 from nicrt.runtime.iterative import Edit
-from nicrt.runtime.target import PRECISION, Target, Trial, at_target, mse_of, psnr_of
+from nicrt.runtime.search import Search, Searched
+from nicrt.runtime.session import Session
+from nicrt.runtime.target import Target, Trial, mse_of, psnr_of
 
 HARBOUR = str(PICTURES / "harbour.png")
 MISSED = 11
@@ -44,12 +51,11 @@ def test_targets_hold_with_lanes_and_tiles(bundle: str, harbour: np.ndarray) -> 
             good = codec.encode(crop, target_psnr=wanted_psnr, effort=1, report=told.append, **options)
         assert 0.8 * wanted_bpp < 8 * len(small) / area <= wanted_bpp
         reached = psnr_between(codec.decode(good), crop)
-        assert wanted_psnr - 1e-3 < reached < wanted_psnr + 2
+        assert wanted_psnr <= reached < wanted_psnr + 2
         for data, encoded in zip((small, good), told[-2:], strict=True):
             assert encoded.bytes == len(data) and encoded.bpp == 8 * len(data) / area and encoded.missed is None
             assert encoded.psnr == pytest.approx(psnr_between(codec.decode(data), crop), abs=1e-3)
             settings = {"variant": encoded.variant, "parameters": encoded.parameters, "effort": 1, **options}
-            assert codec.encode(crop, quality=encoded.quality, effort=1, **options) == data
             assert codec.encode(crop, **settings) == data
 
 
@@ -85,45 +91,144 @@ def test_without_a_target_nothing_is_searched_or_decoded(codec: nicrt.Codec, har
     assert told[0].parameters == told[1].parameters
 
 
-def test_each_set_of_parameters_is_encoded_once(
-    codec: nicrt.Codec, harbour: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[dict[str, list[int]]] = []
-    plain = nicrt.Codec._encode
-    monkeypatch.setattr(nicrt.Codec, "_encode", lambda self, *a, **k: seen.append(a[2]) or plain(self, *a, **k))
-    codec.encode(harbour[:64, :64], target_bpp=1.0)
-    assert len(seen) <= 11 and len({str(values) for values in seen}) == len(seen)
+def test_a_trial_is_no_encode(codec: nicrt.Codec, harbour: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each set of parameters is tried once, and only the file that is kept is entropy coded."""
+    seen: list[str] = []
+    quantise, file = Session.quantise, Session.file
+    monkeypatch.setattr(Session, "quantise", lambda self, *a: seen.append(str(a)) or quantise(self, *a))
+    coded: list[bytes] = []
+    monkeypatch.setattr(Session, "file", lambda self, trial: coded.append(file(self, trial)) or coded[-1])
+    data = codec.encode(harbour[:64, :64], target_psnr=30)
+    assert coded == [data] and len(set(seen)) == len(seen) <= 5
     seen.clear()
     with pytest.warns(nicrt.TargetWarning):  # no dearer than a search that ends well
         codec.encode(harbour[:64, :64], target_bpp=0.001)
-    assert len(seen) <= 11
+    assert len(seen) <= 3
+
+
+class Work:
+    """Counts the multiplications of all graphs that run, by their manifest's figures."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.macs = 0.0
+        call, evaluate = Interpreter._call, Interpreter.evaluate
+
+        def counted_call(runner: Any, name: str, run: Any, item: Any, job: Any, rows: range, *rects: Any) -> Any:
+            self.add(runner, name, rects[0].area * len(rows) / item.padded[0])
+            return call(runner, name, run, item, job, rows, *rects)
+
+        def counted_evaluate(runner: Any, name: str, run: Any, item: Any, job: Any, rect: Any, given: Any) -> Any:
+            self.add(runner, name, rect.area)
+            return evaluate(runner, name, run, item, job, rect, given)
+
+        monkeypatch.setattr(Interpreter, "_call", counted_call)
+        monkeypatch.setattr(Interpreter, "evaluate", counted_evaluate)
+
+    def add(self, runner: Interpreter, name: str, pixels: float) -> None:
+        self.macs += (runner.bundle.manifest.graphs[name].macs_per_pixel or 0.0) * pixels
+
+    def of(self, run: Callable[[], Any]) -> tuple[Any, float]:
+        before = self.macs
+        return run(), self.macs - before
+
+
+@pytest.mark.parametrize(
+    ("bundle", "psnr", "bpp"), [("shallow", 31.0, 0.8), ("slim", 30.0, 0.5), ("mean-scale", 30.0, 0.6)]
+)
+def test_a_target_costs_at_most_three_passes(
+    bundle: str, psnr: float, bpp: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass is a plain encode, for a PSNR with its decode."""
+    work, codec = Work(monkeypatch), nicrt.load(bundle, threads=2)
+    picture = np.asarray(Image.open(HARBOUR).convert("RGB").resize((480, 320), Image.Resampling.BICUBIC))
+    for target in ({"target_psnr": psnr}, {"target_bpp": bpp}):
+        data, macs = work.of(lambda target=target: codec.encode(picture, **target))
+        opened = codec.opened(data)
+        again = {"variant": opened.variant, "parameters": opened.parameters}
+        same, encode_macs = work.of(lambda again=again: codec.encode(picture, **again))
+        decoded, decode_macs = work.of(lambda data=data: codec.decode(data))
+        assert same == data
+        if "target_psnr" in target:
+            assert macs <= 3 * (encode_macs + decode_macs)
+            assert psnr <= psnr_between(decoded, picture) <= psnr + 0.05
+        else:
+            assert macs <= 3 * encode_macs
+            assert 0.97 * bpp < 8 * len(data) / picture[..., 0].size <= bpp
+
+
+def test_what_a_trial_does_not_change_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program whose analysis reads no parameter, and whose gain does: the analysis runs once for a search."""
+    codec = nicrt.load(synthetic.gained(tmp_path / "gained"))
+    picture = np.random.default_rng(2).integers(0, 256, (64, 64, 3), np.uint8)
+    ran: list[str] = []
+    call = Interpreter._call
+    monkeypatch.setattr(Interpreter, "_call", lambda self, name, *a: ran.append(name) or call(self, name, *a))
+    told: list[nicrt.Encoded] = []
+    best = psnr_between(codec.decode(codec.encode(picture, quality=100)), picture)
+    ran.clear()
+    data = codec.encode(picture, target_psnr=best - 1, report=told.append)
+    assert ran.count("means") == 1 and ran.count("gain") > 1 and ran.count("unscale") == ran.count("gain")
+    assert told[0].missed is None and psnr_between(codec.decode(data), picture) >= best - 1
+
+
+def test_a_refined_picture_meets_its_target(codec: nicrt.Codec) -> None:
+    """What the encoder decides by looking at its result counts: a trial is looked at like a plain encode."""
+    picture = MADE["text"]()
+    for target in ({"target_psnr": 27.0}, {"target_bpp": 3.5}):
+        data = codec.encode(picture, **target)
+        opened = codec.opened(data)
+        if "target_psnr" in target:
+            assert psnr_between(codec.decode(data), picture) >= 27
+        else:
+            assert 8 * len(data) / picture[..., 0].size <= 3.5
+        assert codec.encode(picture, variant=opened.variant, parameters=opened.parameters) == data
 
 
 def search(target: Target, bpp: Callable[[float], float], psnr: Callable[[float], float]) -> Trial:
     def trial(wish: Wish) -> Trial:
         quality = wish.quality
-        return Trial(wish, "only", {}, b"", bpp(quality), lambda: mse_of(psnr(quality)))
+        return Trial(wish, "only", {}, bpp(quality), lambda: mse_of(psnr(quality)), lambda: b"")
 
-    return at_target(Wish(), target, trial)
+    picture = Searched(
+        trial=trial,
+        finished=lambda trial: trial,
+        key=lambda wish: wish.quality,
+        changes=lambda *_: [],
+        between=lambda *_: None,
+        knob=lambda _: None,
+        sample=None,
+        cost=lambda: 0.0,
+        trial_cost=lambda *_: 0.0,
+        decode_cost=lambda _: 0.0,
+    )
+    return Search(Wish(), target, picture).best()
+
+
+def test_smooth_curves() -> None:
+    for psnr in (27.3, 31.0, 35.01):
+        found = search(Target(psnr=psnr), lambda q: math.exp(q / 40), lambda q: 25 + q / 10 - (q / 100) ** 2)
+        assert psnr <= psnr_of(found.mse) <= psnr + 0.05 or (found.wish.quality == 100 and psnr > 34)
+    found = search(Target(bpp=3.0), lambda q: math.exp(q / 40), lambda q: 25 + q / 10)
+    assert 0.995 * 3 < found.bpp <= 3
 
 
 def test_curves_that_turn_back() -> None:
     """Some pictures get worse from some quality on: a target in their reach is found all the same."""
 
     def hill(quality: float) -> float:
-        return 30 - abs(quality - 47) / 10  # 30 dB at 47, less than 26 dB at both ends
+        return 30 - abs(quality - 47) / 100  # 30 dB at 47, less than 29.6 dB at both ends
 
     def rising(quality: float) -> float:
         return 1 + quality / 100
 
-    found = search(Target(psnr=29.0), rising, hill)
-    assert psnr_of(found.mse) >= 29 and found.wish.quality == pytest.approx(37, abs=PRECISION)
+    found = search(Target(psnr=29.8), rising, hill)
+    assert 29.8 <= psnr_of(found.mse) <= 29.85
     best = search(Target(psnr=31.0), rising, hill)
-    assert psnr_of(best.mse) == pytest.approx(29.7) and Target(psnr=31.0).missed(best)
-    valley = search(Target(bpp=1.5), lambda q: 1 + abs(q - 47) / 50, lambda q: 20 + q / 10)
-    assert 1.4 < valley.bpp <= 1.5
-    lowest = search(Target(bpp=0.9), lambda q: 1 + abs(q - 47) / 50, lambda q: 20 + q / 10)
-    assert lowest.wish.quality == 50 and Target(bpp=0.9).missed(lowest)
+    assert psnr_of(best.mse) > 29.9 and Target(psnr=31.0).missed(best)
+    valley = search(Target(bpp=1.15), lambda q: 1 + abs(q - 47) / 200, lambda q: 20 + q / 10)
+    assert 1.14 < valley.bpp <= 1.15
+    lowest = search(Target(bpp=0.95), lambda q: 1 + abs(q - 47) / 200, lambda q: 20 + q / 10)
+    assert lowest.bpp < 1.02 and Target(bpp=0.95).missed(lowest)
 
 
 def test_a_dithered_picture(codec: nicrt.Codec) -> None:
@@ -193,7 +298,7 @@ def test_iterations_that_miss_a_little_try_again() -> None:
     """They aim as far inside the target as they were outside; what they met, or cannot reach, is left as it is."""
 
     def reached(bpp: float, psnr: float) -> Trial:
-        return Trial(Wish(), "only", {}, b"", bpp, lambda: mse_of(psnr))
+        return Trial(Wish(), "only", {}, bpp, lambda: mse_of(psnr), lambda: b"")
 
     again = _corrected(Edit(bpp=1.0), reached(1.01, 30))
     assert again is not None and again.bpp == pytest.approx(1 / 1.01)

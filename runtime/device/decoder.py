@@ -20,7 +20,7 @@ from ..backends.onnxruntime_cpu import OnnxRuntimeCpu
 from ..codec import Codec, load, refuse_fallbacks
 from ..errors import LimitError, UnsupportedError, one_line
 from ..fileinfo import Buffer
-from ..interpreter import Trace
+from ..job import Trace
 from ..limits import DEFAULT_LIMITS, Limits
 from ..manifest import Entropy, Program
 from ..opened import Opened, streams_of
