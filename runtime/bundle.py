@@ -250,10 +250,7 @@ def packed_manifest(packed: TensorFile) -> bytes:
     text = packed.metadata.get(PACKED_MANIFEST)
     if text is None:
         raise UnsupportedError(f"{packed.content.place}: a safetensors file, but not a packed codec bundle")
-    try:
-        return text.encode()
-    except UnicodeEncodeError:  # halves of surrogate pairs, which escapes in JSON may write
-        raise UnsupportedError(f"{packed.content.place}: its manifest is not UTF-8 text") from None
+    return text.encode()
 
 
 def read_manifest(place: Path) -> Manifest:

@@ -260,9 +260,10 @@ def decode(data: bytes) -> Manifest:
     if len(data) > MAX_MANIFEST_BYTES:
         raise UnsupportedError(f"the manifest has {len(data)} bytes, more than {MAX_MANIFEST_BYTES}")
     try:
-        json.loads(data, object_pairs_hook=_unique)
+        document = json.loads(data, object_pairs_hook=_unique)
         _check_version(msgspec.json.decode(data, type=_Version))
         manifest = msgspec.json.decode(data, type=Manifest)
+        _check_shown(document)
     except (ValueError, msgspec.ValidationError) as error:  # msgspec's DecodeError is a ValueError
         raise UnsupportedError(f"the bundle's manifest is not valid: {one_line(error)}") from None
     except RecursionError:
@@ -272,13 +273,23 @@ def decode(data: bytes) -> Manifest:
     return manifest
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> None:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Of two fields with one name, one reader would believe the first and another the second."""
     seen = set[str]()
     for name, _ in pairs:
         if name in seen:
             raise ValueError(f"field {name!r} is there twice")
         seen.add(name)
+    return dict(pairs)
+
+
+def _check_shown(document: dict[str, Any]) -> None:
+    """What a stage shows are graph steps, each with its `op`, which msgspec asks for only to tell types apart."""
+    for name, variant in document["variants"].items():
+        for stage in variant["program"]["stages"]:
+            show = stage["show"] if isinstance(stage["show"], list) else [stage["show"]]
+            if any(isinstance(run, dict) and "op" not in run for run in show):
+                raise ValueError(f"a graph that shows a stage of variant {name!r} lacks the field `op`")
 
 
 def _check_version(version: _Version) -> None:

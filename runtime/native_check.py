@@ -45,6 +45,7 @@ from .native_form import (
 VALUES = ("float32", "int32", "uint8")
 FLOAT_WEIGHTS = ("float32", "float16")
 MAX_SUM = 2**31 - 1
+MAX_EXTENT, MAX_FACTOR = 1 << 24, 9_999_999  # of a port's dimension, which no value goes beyond
 # Within these, index rules are exact in float32, so that no backend can round them in a way of its own.
 MAX_OFFSET, MAX_PLACE = 1 << 16, 1 << 24
 MIN_INDEX_UNIT, MIN_SCALE_UNIT = 2.0**-8, 2.0**-24
@@ -87,6 +88,8 @@ class _Check:
         used: set[str] = set()
         for operation in self.form.operations:
             for out, value in self._outputs(operation, used):
+                if value.channels > MAX_EXTENT:
+                    raise self.refuse(f"{out!r} has more channels than any port may have")
                 if out in self.values or out in self.parameters:
                     raise self.refuse(f"{out!r} is written twice")
                 self.values[out] = value
@@ -238,8 +241,9 @@ class _Check:
             beta = self.view(layer.norm.beta, FLOAT_WEIGHTS, 1, used).shape
             if [*beta, *self.view(layer.norm.gamma, FLOAT_WEIGHTS, 2, used).shape] != [of, of, of]:
                 raise self.refuse(f"normalisation {layer.norm.beta!r} is not of {of} channels")
-        strides = [Fraction(stride) for stride in layer.stride]
-        result = replace(value, channels=outputs).scaled(strides if transposed else [1 / stride for stride in strides])
+        if transposed:
+            return self._stretched(replace(value, channels=outputs), layer.stride)
+        result = replace(value, channels=outputs).scaled([1 / Fraction(stride) for stride in layer.stride])
         if any(factor.denominator != 1 for factor, _ in result.places):
             raise self.refuse(f"a stride of weights {layer.weight!r} does not divide their input")
         return result
@@ -269,7 +273,13 @@ class _Check:
                 low, high = self.parameter(layer.row)
                 if not 0 <= low <= high < shape[0]:
                     raise self.refuse(f"parameter {layer.row!r} may ask for a row that is not there")
-        return replace(value, channels=outputs).scaled([Fraction(stride) for stride in layer.stride])
+        return self._stretched(replace(value, channels=outputs), layer.stride)
+
+    def _stretched(self, value: Value, stride: Sequence[int]) -> Value:
+        result = value.scaled([Fraction(factor) for factor in stride])
+        if any(factor > MAX_FACTOR for factor, _ in result.places):
+            raise self.refuse("a value has more places than any port may have")
+        return result
 
     def _head(self, head: Head, value: Value, used: set[str]) -> Value:
         result = replace(self._integer_layer(head, value, used), bound=None)

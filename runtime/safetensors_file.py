@@ -66,9 +66,8 @@ class TensorFile:
             raise UnsupportedError(f"{content.place}: not a safetensors file")
         text = content.read(8, header_bytes)
         try:
-            fields = json.loads(text.decode(), object_pairs_hook=_unique)
-            if not isinstance(fields, dict):
-                raise ValueError("its header is not an object")
+            json.loads(text.decode(), object_pairs_hook=_unique)
+            fields = msgspec.json.decode(text, type=dict[str, Any])  # refuses halves of surrogate pairs
             metadata = msgspec.convert(fields.pop(METADATA, {}), dict[str, str])
             entries = msgspec.convert(fields, dict[str, _Entry])
             tensors = _checked(entries, 8 + header_bytes, content.size)

@@ -86,6 +86,17 @@ def _picture_read(tiny: Tiny) -> None:
     )
 
 
+def _stretched(tiny: Tiny) -> None:
+    """Rows of 2 * 256 ** 3 times h, which no port could have."""
+    graph = tiny.graph("quantise")["native"]
+    tiny.weights["wide.weight"] = np.zeros((3, 3, 1, 1), np.float32)
+    graph["tensors"]["wide.weight"] = {"dtype": "float32", "shape": [3, 3, 1, 1]}
+    layers = [{"weight": "wide.weight", "stride": [256, 1]} for _ in range(3)]
+    graph["operations"].append(
+        {"op": "transposed_chain", "out": "wide", "terms": [{"value": "mean"}], "layers": layers}
+    )
+
+
 def _floats_in_index(tiny: Tiny) -> None:
     """The integer output z of an exact graph goes through float32."""
     more = [
@@ -148,6 +159,7 @@ edited(NATIVE, "a name that is written twice", put(operation("analysis", 2), out
 edited(NATIVE, "a name that is an input's", put(operation("analysis", 2), out="x"))
 edited(NATIVE, "two heads of one name", lambda t: t.operation("hyper", 0)["heads"][1].update(out="narrow"))
 edited(NATIVE, "a picture as a value", _picture_read)
+edited(NATIVE, "more places than a port may have", _stretched)
 edited(
     NATIVE,
     "tanh of integers",

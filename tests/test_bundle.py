@@ -134,6 +134,7 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "quality out of range": (lambda d: d["quality"][0]["parameters"].update(floor=5), "not allow"),
     "falling quality": (lambda d: d["quality"].reverse(), "rise"),
+    "show without its op": (lambda d: d["variants"]["only"]["program"]["stages"][0]["show"].pop("op"), "lacks"),
     "show of int32": (lambda d: d["variants"]["only"]["program"]["stages"][1].update(show="t"), "uint8"),
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -175,6 +176,12 @@ def layer(**changes: Any) -> IntegerLayer:
     return msgspec.structs.replace(HIDDEN, **changes)
 
 
+def _doubled(times: int) -> list[Operation]:
+    """A value of 4 channels joined with itself over and over."""
+    names = ["x", *(f"d{i}" for i in range(times))]
+    return [Concatenate(out=after, values=[before, before]) for before, after in itertools.pairwise(names)]
+
+
 REFUSED: dict[str, tuple[list[Operation], dict[str, Port], str]] = {
     # names
     "a value that is not there": (affine(terms=[Term(value="nothing")]), SAME, "no value"),
@@ -233,6 +240,10 @@ REFUSED: dict[str, tuple[list[Operation], dict[str, Port], str]] = {
     "an output of another batch": (affine(), out(1, 4, "2h", "2w"), "of n pictures, its port of 1"),
     "a picture in the order of a tensor": (up(PICTURE), out("n", 3, "4h", "4w", dtype="uint8"), "other channels"),
     "rows and columns exchanged": (affine(), out("n", 4, "2w", "2h"), "other channels or places"),
+    "more places than a port may have": (
+        [TransposedChain(out="out", terms=X, layers=[UP, *(3 * [Layer(weight="up again", stride=(256, 1))])])],
+        WIDE, "more places"),
+    "more channels than a port may have": (_doubled(23), SAME, "more channels"),
     "a stride that does not divide": (down(msgspec.structs.replace(DOWN, stride=(4, 2))), WIDE, "does not divide"),
     # ranges
     "a parameter beyond the rows": (affine(Row(tensor="rows", parameter="p")), SAME, "row that is not there"),

@@ -179,6 +179,8 @@ BAD_FILES = {
             "negative": HEADER.replace(b"[0,2]", b"[-2,0]"),
             "an unknown field": HEADER.replace(b'"shape"', b'"more":1,"shape"'),
             "deep": b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            "half of a surrogate pair": HEADER[:-1] + b',"__metadata__":{"a":"\\ud800"}}',
+            "a name with half of a surrogate pair": HEADER.replace(b'"a"', b'"\\udc00"'),
             "metadata of numbers": HEADER[:-1] + b',"__metadata__":{"a":1}}',
         }.items()
     },

@@ -70,6 +70,8 @@ class Checker:
         for operation in self.graph["native"]["operations"]:
             for name, kind in getattr(self, operation["op"])(operation).items():
                 require(name not in self.values and name not in self.parameters, f"{name} is written twice")
+                most = [9_999_999 if symbol else 1 << 24 for _, symbol in kind.dims]
+                require(all(dim[0] <= size for dim, size in zip(kind.dims, most, strict=True)), f"{name} is too large")
                 self.values[name] = kind
         for name, port in self.graph["outputs"].items():
             require(name in self.values and name not in self.graph["inputs"], f"no operation gives output {name}")
