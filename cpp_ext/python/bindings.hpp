@@ -20,6 +20,7 @@ struct PyStream {
     std::shared_ptr<const Stream> stream;
 };
 
+void register_bundle(nanobind::module_& module);
 void register_segment(nanobind::module_& module);
 void register_container(nanobind::module_& module);
 void register_stream(nanobind::module_& module);

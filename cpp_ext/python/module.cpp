@@ -35,6 +35,7 @@ void translate_memory_errors(const std::exception_ptr& error, void*) {
 NB_MODULE(_core, module) {
     module.doc() = "The C++ core of nicrt: entropy coder, streams and container (docs/FORMAT.md).";
     nanobind::register_exception_translator(&translate_memory_errors);
+    nicrt::python::register_bundle(module);
     nicrt::python::register_segment(module);
     nicrt::python::register_container(module);
     nicrt::python::register_stream(module);

@@ -5,13 +5,26 @@
 
 #include "nicrt/segment.hpp"
 
+#ifdef NICRT_X86
+#include <cpuid.h>
+#endif
+
 namespace nicrt {
 namespace {
+
+#ifdef NICRT_X86
+/// Compilers of Debian 12 have no name for it in __builtin_cpu_supports.
+bool has_sha() {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b >> 29 & 1) != 0;
+}
+#endif
 
 Cpu detect() {
     Cpu found;
 #ifdef NICRT_X86
     __builtin_cpu_init();
+    found.sha = has_sha() && __builtin_cpu_supports("sse4.1");
     found.sse42 = __builtin_cpu_supports("sse4.2");
     found.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
                  __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
@@ -31,6 +44,7 @@ Cpu detect() {
     found.avx512 = found.avx512 && most != "avx2" && most != "scalar";
     found.avx2 = found.avx2 && most != "scalar";
     found.fma = found.fma && most != "scalar";
+    found.sha = found.sha && most != "scalar";
     found.sse42 = found.sse42 && most != "scalar";
     return found;
 }

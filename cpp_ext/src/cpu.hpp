@@ -13,6 +13,7 @@ struct Cpu {
     bool fma = false;          ///< with AVX2
     bool avx512_bf16 = false;  ///< besides `avx512`
     bool avx512_vnni = false;  ///< besides `avx512`
+    bool sha = false;          ///< SHA-256, with SSE4.1
 };
 
 [[nodiscard]] const Cpu& cpu();
