@@ -31,10 +31,10 @@ from PIL import Image
 
 import nicrt
 from nicrt.runtime.evaluate import psnr
-from nicrt.runtime.interpreter import Interpreter
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
+from counted_work import Work  # noqa: E402
 from made_pictures import MADE  # noqa: E402
 
 BUNDLES = ("shallow", "slim", "mean-scale", "compass", "flow")
@@ -44,31 +44,11 @@ RESULTS = Path(__file__).parent / "results" / "targets.json"
 Pixels = npt.NDArray[np.uint8]
 
 
-class Work:
-    """Counts the multiplications of all graphs that encoders and decoders run."""
-
-    def __init__(self) -> None:
-        self.macs = 0.0
-        call, evaluate = Interpreter._call, Interpreter.evaluate
-
-        def counted_call(runner: Any, name: str, run: Any, item: Any, job: Any, rows: range, *rects: Any) -> Any:
-            self._add(runner, name, rects[0].area * len(rows) / item.padded[0])
-            return call(runner, name, run, item, job, rows, *rects)
-
-        def counted_evaluate(runner: Any, name: str, run: Any, item: Any, job: Any, rect: Any, given: Any) -> Any:
-            self._add(runner, name, rect.area)
-            return evaluate(runner, name, run, item, job, rect, given)
-
-        Interpreter._call, Interpreter.evaluate = counted_call, counted_evaluate  # type: ignore[method-assign]
-
-    def _add(self, runner: Any, name: str, pixels: float) -> None:
-        self.macs += (runner.bundle.manifest.graphs[name].macs_per_pixel or 0.0) * pixels
-
-    def of(self, run: Callable[[], Any]) -> tuple[Any, float, float]:
-        """Result, multiplications and seconds."""
-        before, start = self.macs, time.perf_counter()
-        result = run()
-        return result, self.macs - before, time.perf_counter() - start
+def timed(work: Work, run: Callable[[], Any]) -> tuple[Any, float, float]:
+    """Result, multiplications and seconds."""
+    start = time.perf_counter()
+    result, macs = work.of(run)
+    return result, macs, time.perf_counter() - start
 
 
 @dataclass(frozen=True)
@@ -88,11 +68,11 @@ class Found:
 def search(work: Work, codec: nicrt.Codec, pixels: Pixels, effort: int, kind: str, target: float) -> Found:
     told: list[nicrt.Encoded] = []
     options: dict[str, Any] = {f"target_{kind}": target, "effort": effort}
-    data, macs, seconds = work.of(lambda: codec.encode(pixels, **options))
+    data, macs, seconds = timed(work, lambda: codec.encode(pixels, **options))
     opened = codec.opened(data)
     again = {"variant": opened.variant, "parameters": opened.parameters, "effort": effort}
-    _, encode_macs, encode_seconds = work.of(lambda: codec.encode(pixels, report=told.append, **again))
-    decoded, decode_macs, decode_seconds = work.of(lambda: codec.decode(data))
+    _, encode_macs, encode_seconds = timed(work, lambda: codec.encode(pixels, report=told.append, **again))
+    decoded, decode_macs, decode_seconds = timed(work, lambda: codec.decode(data))
     with_decode = kind == "psnr"
     area = pixels.shape[0] * pixels.shape[1]
     excess = psnr(decoded, pixels) - target if with_decode else 1 - 8 * len(data) / area / target
@@ -134,7 +114,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    work, results = Work(), dict[str, dict[str, list[dict[str, object]]]]()
+    work, results = Work(setattr), dict[str, dict[str, list[dict[str, object]]]]()
     for bundle in options.bundle or BUNDLES:
         codec = nicrt.load(bundle, threads=1)
         results[bundle] = {}

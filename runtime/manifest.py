@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from .errors import UnsupportedError, one_line
-from .native_form import END, Hash, Int32, Name, NativeForm, Strict, plain
+from .native_form import END, Hash, Int32, Name, NativeForm, Strict, plain, unique_fields
 
 BUNDLE_FORMAT = 2
 FEATURES: frozenset[str] = frozenset()
@@ -260,7 +260,7 @@ def decode(data: bytes) -> Manifest:
     if len(data) > MAX_MANIFEST_BYTES:
         raise UnsupportedError(f"the manifest has {len(data)} bytes, more than {MAX_MANIFEST_BYTES}")
     try:
-        document = json.loads(data, object_pairs_hook=_unique)
+        document = json.loads(data, object_pairs_hook=unique_fields)
         _check_version(msgspec.json.decode(data, type=_Version))
         manifest = msgspec.json.decode(data, type=Manifest)
         _check_shown(document)
@@ -271,16 +271,6 @@ def decode(data: bytes) -> Manifest:
     if _is_deep(manifest.provenance):
         raise UnsupportedError(f"the bundle's provenance is nested deeper than {MAX_DEPTH} levels")
     return manifest
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Of two fields with one name, one reader would believe the first and another the second."""
-    seen = set[str]()
-    for name, _ in pairs:
-        if name in seen:
-            raise ValueError(f"field {name!r} is there twice")
-        seen.add(name)
-    return dict(pairs)
 
 
 def _check_shown(document: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import NODEFAULT, Meta, Struct
@@ -69,6 +69,17 @@ def _fields(kind: type[Strict]) -> list[tuple[str, str, object]]:
         )
         for field in msgspec.structs.fields(kind)
     ]
+
+
+def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object's pairs → its fields. Raises ValueError for a name that is there twice: one reader would believe
+    the first, another the second."""
+    seen = set[str]()
+    for name, _ in pairs:
+        if name in seen:
+            raise ValueError(f"field {name!r} is there twice")
+        seen.add(name)
+    return dict(pairs)
 
 
 class View(Strict):

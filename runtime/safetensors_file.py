@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 
 from .byte_range import ByteRange
 from .errors import UnsupportedError, one_line
+from .native_form import unique_fields
 
 MAX_HEADER_BYTES = 16 << 20
 ALIGNMENT_BYTES = 8
@@ -66,7 +67,7 @@ class TensorFile:
             raise UnsupportedError(f"{content.place}: not a safetensors file")
         text = content.read(8, header_bytes)
         try:
-            json.loads(text.decode(), object_pairs_hook=_unique)
+            json.loads(text.decode(), object_pairs_hook=unique_fields)
             fields = msgspec.json.decode(text, type=dict[str, Any])  # refuses halves of surrogate pairs
             metadata = msgspec.convert(fields.pop(METADATA, {}), dict[str, str])
             entries = msgspec.convert(fields, dict[str, _Entry])
@@ -108,13 +109,6 @@ class TensorFile:
         if name not in self.tensors:
             raise UnsupportedError(f"{self.content.place}: it lacks {name!r}; export or install it again")
         return self.tensors[name]
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a name is there twice")
-    return fields
 
 
 def _checked(entries: Mapping[str, _Entry], start: int, size: int) -> dict[str, Stored]:

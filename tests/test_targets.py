@@ -7,7 +7,6 @@ import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from PIL import Image
 import nicrt
 import synthetic
 from conftest import PICTURES
+from counted_work import Work
 from made_pictures import MADE
 from nicrt.runtime.choose import Wish
 from nicrt.runtime.cli import main
@@ -106,32 +106,6 @@ def test_a_trial_is_no_encode(codec: nicrt.Codec, harbour: np.ndarray, monkeypat
     assert len(seen) <= 3
 
 
-class Work:
-    """Counts the multiplications of all graphs that run, by their manifest's figures."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.macs = 0.0
-        call, evaluate = Interpreter._call, Interpreter.evaluate
-
-        def counted_call(runner: Any, name: str, run: Any, item: Any, job: Any, rows: range, *rects: Any) -> Any:
-            self.add(runner, name, rects[0].area * len(rows) / item.padded[0])
-            return call(runner, name, run, item, job, rows, *rects)
-
-        def counted_evaluate(runner: Any, name: str, run: Any, item: Any, job: Any, rect: Any, given: Any) -> Any:
-            self.add(runner, name, rect.area)
-            return evaluate(runner, name, run, item, job, rect, given)
-
-        monkeypatch.setattr(Interpreter, "_call", counted_call)
-        monkeypatch.setattr(Interpreter, "evaluate", counted_evaluate)
-
-    def add(self, runner: Interpreter, name: str, pixels: float) -> None:
-        self.macs += (runner.bundle.manifest.graphs[name].macs_per_pixel or 0.0) * pixels
-
-    def of(self, run: Callable[[], Any]) -> tuple[Any, float]:
-        before = self.macs
-        return run(), self.macs - before
-
-
 @pytest.mark.parametrize(
     ("bundle", "psnr", "bpp"), [("shallow", 31.0, 0.8), ("slim", 30.0, 0.5), ("mean-scale", 30.0, 0.6)]
 )
@@ -139,7 +113,7 @@ def test_a_target_costs_at_most_three_passes(
     bundle: str, psnr: float, bpp: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pass is a plain encode, for a PSNR with its decode."""
-    work, codec = Work(monkeypatch), nicrt.load(bundle, threads=2)
+    work, codec = Work(monkeypatch.setattr), nicrt.load(bundle, threads=2)
     picture = np.asarray(Image.open(HARBOUR).convert("RGB").resize((480, 320), Image.Resampling.BICUBIC))
     for target in ({"target_psnr": psnr}, {"target_bpp": bpp}):
         data, macs = work.of(lambda target=target: codec.encode(picture, **target))
