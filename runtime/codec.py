@@ -121,7 +121,7 @@ class Codec:
         of all of these; layers keep their shares of the picture's size. tile: tile edge in pixels, 0 for none; None
         for the bundle's.
         target_bpp: in place of `quality`, the best whose file is not above this rate. target_psnr: the lowest that is
-        not below it, in dB; parameters that nobody asks for may make finer steps than qualities do. It costs about
+        not below it, in dB; some symbols are lessened where no quality has that very rate or PSNR. It costs about
         three encodes at most. Where no quality meets the target, the nearest file that was found is the result, with
         a TargetWarning. report: told the quality, rate and PSNR that came out. Effort 6 improves the side information
         by gradient descent (`export` extra), 7 to 9 all symbols, towards a target too, and take `roi`: weights of the

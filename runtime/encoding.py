@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
 from .choose import Values, Wish, choose, for_size
 from .iterative import Edit, Point, prepare, start_of, steers
-from .manifest import Entropy, Manifest, Parameter, Run
+from .manifest import Manifest
 from .opened import Opened
-from .plan import whole_rounds
-from .reruns import Element, Encoder, encoder_macs, in_loop_macs, rerun_macs
-from .search import REACH, Change, Knob, Search, Searched
+from .search import Search, Searched
 from .session import Quantised, Session
-from .target import Target, Trial, psnr_of
+from .target import Target, Thinner, Trial, psnr_of
 
 SINGLE_PASS_EFFORT = 5  # above it, encoding iterates
 CLOSE_RATE, CLOSE_PSNR = 0.02, 0.2  # share of a rate, dB: a target missed by less is worth a second try
-KNOB_SHARE = 0.6
-"""What a trial with one parameter changed may cost, of one with another quality, to be worth a search of its own."""
 START_WINDOW_DB = 0.2
 """How near a single pass must come to the target of iterations that start from it."""
 
@@ -41,11 +37,12 @@ class Encoding:
         """The file of a wish, or the one that comes nearest to the target of `edit`."""
         target = edit.target
         if self._effort <= SINGLE_PASS_EFFORT:
-            return self._found(wish, target) if target.is_set else self._plain(wish, *self._choose(wish))
+            return self._search(wish, target).best() if target.is_set else self._plain(wish, *self._choose(wish))
         if not steers(self._effort):
-            return self._found(wish, target, self._side_iterated) if target.is_set else self._side_iterated(wish)
+            side = self._side_iterated
+            return self._search(wish, target, side).best() if target.is_set else side(wish)
         if target.is_set:
-            wish = self._found(wish, start_of(edit).target, window_db=START_WINDOW_DB).wish
+            wish = self._search(wish, start_of(edit).target).near(START_WINDOW_DB).wish
         trial = self._iterated(wish, edit)
         aim = _corrected(edit, trial)
         if aim is None:
@@ -64,7 +61,7 @@ class Encoding:
         values, data, clipped = self._session.encode(variant, values, open_parameters, self._effort)
         height, width = self._session.size
         bpp = 8 * len(data) / (width * height)
-        return Trial(wish, variant, values, bpp, _unasked, _unasked, clipped, data)
+        return Trial(wish, variant, values, bpp, _unasked, _unasked, _unasked, clipped, data)
 
     def _choose(self, wish: Wish) -> tuple[str, Values]:
         return choose(self._manifest, wish, self._session.size)
@@ -73,30 +70,18 @@ class Encoding:
         variant, values = self._choose(wish)
         return variant, tuple(map(tuple, values.values()))
 
-    def _found(
-        self,
-        wish: Wish,
-        target: Target,
-        trial: Callable[[Wish], Trial] | None = None,
-        window_db: float | None = None,
-    ) -> Trial:
-        """The file of a search for a target. trial: in place of single passes."""
+    def _search(self, wish: Wish, target: Target, trial: Callable[[Wish], Trial] | None = None) -> Search:
+        """trial: in place of single passes."""
         sizes = {p.name for v in self._manifest.variants.values() for p in v.program.parameters if p.is_sizes}
         sample = None if self._sample is None or sizes & wish.parameters.keys() else self._sample
-        show = target.psnr is not None
         searched = Searched(
-            partial(self._single, asked=wish) if trial is None else trial,
+            trial or partial(self._single, asked=wish),
             self._finished,
             self._key,
-            partial(self._changes, wish),
-            partial(self._between, wish),
-            partial(self._knob, wish, show),
             None if sample is None else partial(self._sampled, sample),
             self._cost,
-            partial(self._trial_cost, show),
-            self._decode_cost,
         )
-        return Search(wish, target, searched, window_db).best()
+        return Search(wish, target, searched)
 
     def _cost(self) -> float:
         return self._session.macs + (0.0 if self._sample is None else self._sample.macs)
@@ -119,8 +104,13 @@ class Encoding:
     def _trial(self, session: Session, wish: Wish, made: Quantised) -> Trial:
         height, width = session.size
         bpp = 8 * self._real_bytes * session.estimated_bytes(made) / (width * height)
-        error, code = partial(session.error, made), partial(session.file, made)
-        return Trial(wish, made.variant, made.parameters, bpp, error, code, made.clipped)
+        error, code, thin = partial(session.error, made), partial(session.file, made), partial(self._thinner, session)
+        return Trial(wish, made.variant, made.parameters, bpp, error, code, partial(thin, wish, made), made.clipped)
+
+    def _thinner(self, session: Session, wish: Wish, made: Quantised) -> Thinner:
+        saved_bits, lost, lessened = session.thinned(made)
+        pixels = session.size[0] * session.size[1]
+        return Thinner(saved_bits / pixels, lost / pixels, lambda count: self._trial(session, wish, lessened(count)))
 
     def _finished(self, trial: Trial) -> Trial:
         """The trial with its file, of which the rate is."""
@@ -131,85 +121,6 @@ class Encoding:
         bpp = 8 * len(data) / (width * height)
         self._real_bytes *= bpp / trial.bpp
         return replace(trial, data=data, bpp=bpp, error=lambda: trial.mse)
-
-    def _changes(self, asked: Wish, wish: Wish, steps: Sequence[int]) -> list[Change]:
-        """Steps of numbers that nobody has asked for, that pick no tables and that the quality does not move here."""
-        variant, values = self._choose(wish)
-        moved, found = {name for name, _ in self._moved(wish)}, []
-        for parameter in self._open_parameters(variant, asked):
-            if parameter.length is None and parameter.name not in moved:
-                near = (values[parameter.name][0] + step for step in steps)
-                found += [(parameter.name, v) for v in near if parameter.min <= v <= parameter.max]
-        return found
-
-    def _knob(self, asked: Wish, show: bool, wish: Wish) -> Knob | None:
-        """The number, or the last round's number of a list, whose change makes least of the program run again."""
-        variant, values = self._choose(wish)
-        encoder = self._encoder(variant, values, show)
-        last = encoder.items[-1]
-        runs = (step for step in last.stage.steps if isinstance(step, Run))
-        per_round = {source for run in runs for source in run.inputs.values() if source.endswith("[i]")}
-        elements = [
-            (p, last.item if p.length is not None else 0)
-            for p in self._open_parameters(variant, asked)
-            if p.length is None or f"${p.name}[i]" in per_round
-        ]
-        costs = [rerun_macs(encoder, {(p.name, place)}) for p, place in elements]
-        if not costs or min(costs) > KNOB_SHARE * rerun_macs(encoder, self._moved(wish)):
-            return None
-        parameter, place = elements[costs.index(min(costs))]
-
-        def turned(steps: int) -> Wish | None:
-            value = list(values[parameter.name])
-            value[place] += steps
-            within = parameter.min <= value[place] <= parameter.max
-            return replace(wish, parameters={**wish.parameters, parameter.name: value}) if within else None
-
-        return turned
-
-    def _between(self, asked: Wish, wish: Wish, other: Wish, share: float) -> Wish | None:
-        """A wish with the first of those numbers of another one's lists that differ: such a share of each list."""
-        (variant, values), (other_variant, others) = self._choose(wish), self._choose(other)
-        mixed = {}
-        for parameter in self._open_parameters(variant, asked) if variant == other_variant else ():
-            value, goal = list(values[parameter.name]), others[parameter.name]
-            differing = [place for place, number in enumerate(value) if number != goal[place]]
-            for place in differing[: round(share * len(differing))]:
-                value[place] = goal[place]
-            if parameter.length is not None and len(differing) > 1:
-                mixed[parameter.name] = value
-        return replace(wish, parameters={**wish.parameters, **mixed}) if mixed else None
-
-    def _encoder(self, variant: str, values: Values, show: bool) -> Encoder:
-        items = whole_rounds(self._manifest.variants[variant].program, values, self._session.size)
-        return Encoder(items, self._manifest.graphs, min(self._effort, SINGLE_PASS_EFFORT), show)
-
-    def _trial_cost(self, show: bool, before: Wish | None, wish: Wish) -> float:
-        """Of a trial after another one."""
-        variant, values = self._choose(wish)
-        encoder = self._encoder(variant, values, show)
-        if before is None:
-            return encoder_macs(encoder)
-        variant_before, values_before = self._choose(before)
-        if variant != variant_before:
-            return encoder_macs(encoder)
-        return rerun_macs(encoder, _differing(values_before, values))
-
-    def _open_parameters(self, variant: str, asked: Wish) -> list[Parameter]:
-        """Numbers and lists of numbers that nobody has asked for, but for those that pick tables."""
-        program = self._manifest.variants[variant].program
-        sets = {step.set for stage in program.stages for step in stage.steps if isinstance(step, Entropy)}
-        return [p for p in program.parameters if not p.is_sizes and p.name not in sets | asked.parameters.keys()]
-
-    def _moved(self, wish: Wish) -> set[Element]:
-        """What a quality beside that of a wish would change."""
-        _, values = self._choose(wish)
-        near = (min(100.0, max(0.0, wish.quality + side * REACH)) for side in (-1, 1))
-        others = [self._choose(replace(wish, quality=quality))[1] for quality in near]
-        return set().union(*(_differing(values, other) for other in others))
-
-    def _decode_cost(self, trial: Trial) -> float:
-        return in_loop_macs(self._encoder(trial.variant, trial.parameters, show=True))
 
     def _side_iterated(self, wish: Wish) -> Trial:
         return self._iterated(wish, Edit())
@@ -222,16 +133,6 @@ class Encoding:
         wish, goal = prepare(probe, wish, self._manifest, self._session.size, edit)
         made = self._session.iterate(*self._choose(wish), self._effort, goal)
         return self._finished(self._trial(self._session, wish, made))
-
-
-def _differing(before: Values, after: Values) -> set[Element]:
-    """Numbers that differ, of the parameters that both have."""
-    return {
-        (name, place)
-        for name in before.keys() & after.keys()
-        for place, (old, new) in enumerate(zip(before[name], after[name], strict=False))
-        if old != new
-    }
 
 
 def _unasked() -> NoReturn:

@@ -4,7 +4,8 @@ one of them."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,9 @@ from .memo import Memo
 from .pictures import Rgb
 from .plan import Round, check_parameters, whole_rounds
 from .saturation import Saturated
+from .tables import TableGroup
 from .target import mean_squared_error
+from .thinning import Floats, order_of
 from .validate import BY_CHANNEL
 
 HEADER_BYTES, SEGMENT_BYTES, LANE_BYTES = 32, 8, 2
@@ -136,6 +139,21 @@ class Session:
                     raise CorruptError("the encoder's own file does not decode to its symbols; please report it")
         return data
 
+    def thinned(self, trial: Quantised) -> tuple[Floats, Floats, Callable[[int], Quantised]]:
+        """The bits that lessening symbols of the last stream saves, and the error in squares of a quantisation step
+        that it should add, each for 1, 2, ... symbols; and the trial with so many lessened."""
+        last = trial.streams[-1][-1]
+        group, tables = self._tables_of(last, trial.parameters)
+        places, saved, lost = order_of(last.symbols, group, tables)
+
+        def lessened(count: int) -> Quantised:
+            symbols = last.symbols.copy()
+            symbols.ravel()[places[:count]] -= np.sign(last.symbols.ravel()[places[:count]])
+            stage = [*trial.streams[-1][:-1], replace(last, symbols=symbols)]
+            return replace(trial, streams=[*trial.streams[:-1], stage])
+
+        return np.cumsum(saved), np.cumsum(lost), lessened
+
     def estimated_bytes(self, trial: Quantised) -> float:
         """Size of the trial's file by its symbols' code lengths."""
         program, tile = self._coding.bundle.manifest.variants[trial.variant].program, self._tile_of(trial.variant)
@@ -160,14 +178,18 @@ class Session:
         height, width = self.size
         return _core.write(*ids, width, height, self._tile_of(variant), parameters, streams)
 
-    def _stream_bytes(self, coded: Coded, values: Values) -> float:
+    def _tables_of(self, coded: Coded, values: Values) -> tuple[TableGroup, npt.NDArray[np.integer[Any]]]:
+        """A stream's tables, and the number of each symbol's among them, in a shape that broadcasts to the symbols'."""
         step: Entropy = coded.step
         group = self._coding.bundle.groups[step.tables]
-        if step.by == BY_CHANNEL:
-            table: npt.NDArray[np.int32] = group.tables_of_channels(values[step.set] if step.set else [0])
-            bits, count = group.total_bits(coded.symbols, table[:, None, None]), coded.symbols.size
-        else:
-            bits = group.total_bits(coded.symbols, coded.index)
+        if step.by != BY_CHANNEL:
+            return group, coded.index
+        return group, group.tables_of_channels(values[step.set] if step.set else [0])[:, None, None]
+
+    def _stream_bytes(self, coded: Coded, values: Values) -> float:
+        group, tables = self._tables_of(coded, values)
+        bits, count = group.total_bits(coded.symbols, tables), coded.symbols.size
+        if coded.step.by != BY_CHANNEL:
             count = int(np.count_nonzero(coded.index < group.count))
         return bits / 8 + LANE_BYTES * count / self._symbols_per_lane
 

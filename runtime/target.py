@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .choose import Values, Wish
+from .thinning import Floats
 
 
 class TargetWarning(UserWarning):
@@ -67,8 +68,8 @@ class Encoded:
 @dataclass(frozen=True)
 class Trial:
     """A picture with some parameters. bpp: of its file; as long as `data` is None there is none, and this an estimate.
-    error: measures the squared grey levels between what a decoder shows and the picture. code: makes the file. clipped:
-    as in `Encoded`."""
+    error: measures the squared grey levels between what a decoder shows and the picture. code: makes the file. thin:
+    makes what lessens its symbols. clipped: as in `Encoded`."""
 
     wish: Wish
     variant: str
@@ -76,6 +77,7 @@ class Trial:
     bpp: float
     error: Callable[[], float]
     code: Callable[[], bytes]
+    thin: Callable[[], Thinner]
     clipped: tuple[str, ...] = ()
     data: bytes | None = None
 
@@ -83,6 +85,36 @@ class Trial:
     def mse(self) -> float:
         """Mean squared error in grey levels; measured when first asked for."""
         return self.error()
+
+    @cached_property
+    def thinner(self) -> Thinner:
+        """Lessens its symbols."""
+        return self.thin()
+
+
+@dataclass(frozen=True)
+class Thinner:
+    """Lessens symbols of a trial. saved_bpp, lost: what 1, 2, ... of them save in bits per pixel of the picture, and
+    the error that they are expected to add, in squares of a quantisation step per pixel. lessened: the trial with so
+    many less."""
+
+    saved_bpp: Floats
+    lost: Floats
+    lessened: Callable[[int], Trial]
+
+    @property
+    def count(self) -> int:
+        """Of symbols that can be lessened."""
+        return len(self.lost)
+
+    def count_saving(self, bpp: float) -> int:
+        """How many save so much; 0 where all together do not."""
+        count = int(np.searchsorted(self.saved_bpp, bpp)) + 1
+        return count if count <= self.count else 0
+
+    def count_at(self, lost: float) -> int:
+        """How many add an error of so much at most."""
+        return int(np.searchsorted(self.lost, lost, side="right"))
 
 
 def mse_of(psnr: float) -> float:

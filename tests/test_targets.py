@@ -24,7 +24,8 @@ from nicrt.runtime.interpreter import Interpreter
 from nicrt.runtime.iterative import Edit
 from nicrt.runtime.search import Search, Searched
 from nicrt.runtime.session import Session
-from nicrt.runtime.target import Target, Trial, mse_of, psnr_of
+from nicrt.runtime.target import Target, Thinner, Trial, mse_of, psnr_of
+from nicrt.runtime.thinning import order_of
 
 HARBOUR = str(PICTURES / "harbour.png")
 MISSED = 11
@@ -56,7 +57,7 @@ def test_targets_hold_with_lanes_and_tiles(bundle: str, harbour: np.ndarray) -> 
             assert encoded.bytes == len(data) and encoded.bpp == 8 * len(data) / area and encoded.missed is None
             assert encoded.psnr == pytest.approx(psnr_between(codec.decode(data), crop), abs=1e-3)
             settings = {"variant": encoded.variant, "parameters": encoded.parameters, "effort": 1, **options}
-            assert codec.encode(crop, **settings) == data
+            assert len(codec.encode(crop, **settings)) >= len(data)  # symbols have been lessened since
 
 
 @pytest.mark.parametrize("options", [{"target_psnr": 70.0}, {"target_bpp": 0.01}])
@@ -119,9 +120,9 @@ def test_a_target_costs_at_most_three_passes(
         data, macs = work.of(lambda target=target: codec.encode(picture, **target))
         opened = codec.opened(data)
         again = {"variant": opened.variant, "parameters": opened.parameters}
-        same, encode_macs = work.of(lambda again=again: codec.encode(picture, **again))
+        plain, encode_macs = work.of(lambda again=again: codec.encode(picture, **again))
         decoded, decode_macs = work.of(lambda data=data: codec.decode(data))
-        assert same == data
+        assert len(plain) >= len(data)
         if "target_psnr" in target:
             assert macs <= 3 * (encode_macs + decode_macs)
             assert psnr <= psnr_between(decoded, picture) <= psnr + 0.05
@@ -141,7 +142,7 @@ def test_what_a_trial_does_not_change_runs_once(tmp_path: Path, monkeypatch: pyt
     best = psnr_between(codec.decode(codec.encode(picture, quality=100)), picture)
     ran.clear()
     data = codec.encode(picture, target_psnr=best - 1, report=told.append)
-    assert ran.count("means") == 1 and ran.count("gain") > 1 and ran.count("unscale") == ran.count("gain")
+    assert ran.count("means") == 1 and ran.count("gain") > 1 and ran.count("unscale") >= ran.count("gain")
     assert told[0].missed is None and psnr_between(codec.decode(data), picture) >= best - 1
 
 
@@ -155,33 +156,43 @@ def test_a_refined_picture_meets_its_target(codec: nicrt.Codec) -> None:
             assert psnr_between(codec.decode(data), picture) >= 27
         else:
             assert 8 * len(data) / picture[..., 0].size <= 3.5
-        assert codec.encode(picture, variant=opened.variant, parameters=opened.parameters) == data
+        assert len(codec.encode(picture, variant=opened.variant, parameters=opened.parameters)) >= len(data)
+
+
+def no_thinner() -> Thinner:
+    return Thinner(np.zeros(0), np.zeros(0), lambda _: pytest.fail("there is nothing to lessen"))
+
+
+def curve(wish: Wish, bpp: float, mse: float) -> Trial:
+    """A trial with 2000 symbols to lessen, each of which saves a tenth of a thousandth bit per pixel, and adds an error
+    that grows a little faster than is expected of it."""
+
+    def lessened(count: int) -> Trial:
+        return curve(wish, bpp - 1e-4 * count, mse * (1 + 3e-4 * count + 3e-8 * count**2))
+
+    numbers = np.arange(1, 2001)
+    return Trial(wish, "only", {}, bpp, lambda: mse, lambda: b"", lambda: Thinner(1e-4 * numbers, numbers, lessened))
 
 
 def search(target: Target, bpp: Callable[[float], float], psnr: Callable[[float], float]) -> Trial:
     def trial(wish: Wish) -> Trial:
         quality = wish.quality
-        return Trial(wish, "only", {}, bpp(quality), lambda: mse_of(psnr(quality)), lambda: b"")
+        return curve(wish, bpp(quality), mse_of(psnr(quality)))
 
     picture = Searched(
         trial=trial,
         finished=lambda trial: trial,
         key=lambda wish: wish.quality,
-        changes=lambda *_: [],
-        between=lambda *_: None,
-        knob=lambda _: None,
         sample=None,
         cost=lambda: 0.0,
-        trial_cost=lambda *_: 0.0,
-        decode_cost=lambda _: 0.0,
     )
     return Search(Wish(), target, picture).best()
 
 
 def test_smooth_curves() -> None:
-    for psnr in (27.3, 31.0, 35.01):
+    for psnr in (27.3, 31.0, 33.99):
         found = search(Target(psnr=psnr), lambda q: math.exp(q / 40), lambda q: 25 + q / 10 - (q / 100) ** 2)
-        assert psnr <= psnr_of(found.mse) <= psnr + 0.05 or (found.wish.quality == 100 and psnr > 34)
+        assert psnr <= psnr_of(found.mse) <= psnr + 0.05
     found = search(Target(bpp=3.0), lambda q: math.exp(q / 40), lambda q: 25 + q / 10)
     assert 0.995 * 3 < found.bpp <= 3
 
@@ -201,8 +212,24 @@ def test_curves_that_turn_back() -> None:
     assert psnr_of(best.mse) > 29.9 and Target(psnr=31.0).missed(best)
     valley = search(Target(bpp=1.15), lambda q: 1 + abs(q - 47) / 200, lambda q: 20 + q / 10)
     assert 1.14 < valley.bpp <= 1.15
-    lowest = search(Target(bpp=0.95), lambda q: 1 + abs(q - 47) / 200, lambda q: 20 + q / 10)
-    assert lowest.bpp < 1.02 and Target(bpp=0.95).missed(lowest)
+    lowest = search(Target(bpp=0.75), lambda q: 1 + abs(q - 47) / 200, lambda q: 20 + q / 10)
+    assert lowest.bpp < 1.02 and Target(bpp=0.75).missed(lowest)
+
+
+def test_what_lessened_symbols_save(codec: nicrt.Codec) -> None:
+    """Bits as they are counted afterwards, the most for the expected error first; every symbol by one at most."""
+    rng = np.random.default_rng(4)
+    group = codec.bundle.groups["y"]
+    tables = rng.integers(0, group.count + 1, (3, 40, 50))
+    symbols = np.where(tables < group.count, rng.integers(-20, 21, tables.shape), 0).astype(np.int32)
+    places, saved, lost = order_of(symbols, group, tables)
+    worth = saved / lost
+    assert (np.diff(worth) < 1e-9).all() and (saved > 0).all() and ((lost > 0) & (lost <= 1)).all()
+    assert len(set(places)) == len(places) > 1000
+    lessened = symbols.copy()
+    lessened.ravel()[places[:700]] -= np.sign(lessened.ravel()[places[:700]])
+    measured = group.total_bits(symbols, tables) - group.total_bits(lessened, tables)
+    assert saved[:700].sum() == pytest.approx(measured, rel=1e-4)
 
 
 def test_a_dithered_picture(codec: nicrt.Codec) -> None:
@@ -272,7 +299,7 @@ def test_iterations_that_miss_a_little_try_again() -> None:
     """They aim as far inside the target as they were outside; what they met, or cannot reach, is left as it is."""
 
     def reached(bpp: float, psnr: float) -> Trial:
-        return Trial(Wish(), "only", {}, bpp, lambda: mse_of(psnr), lambda: b"")
+        return Trial(Wish(), "only", {}, bpp, lambda: mse_of(psnr), lambda: b"", no_thinner)
 
     again = _corrected(Edit(bpp=1.0), reached(1.01, 30))
     assert again is not None and again.bpp == pytest.approx(1 / 1.01)
