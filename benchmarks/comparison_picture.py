@@ -6,27 +6,17 @@ python benchmarks/comparison_picture.py KODIM23.png [-o results/parrots.png]
 from __future__ import annotations
 
 import argparse
-import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 import nicrt
+from nicrt.runtime.peers import PILLOW, encode_to_size
 
 CROP = (60, 40, 380, 296)
 QUALITY = 12
 GAP, CAPTION = 8, 18
-
-
-def smallest_jpeg_not_below(image: Image.Image, size_bytes: int) -> bytes:
-    """JPEG 4:4:4 of the lowest quality that takes at least this many bytes: the peer gets the rounding."""
-    for quality in range(1, 101):
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
-        if len(buffer.getvalue()) >= size_bytes:
-            break
-    return buffer.getvalue()
 
 
 def main() -> None:
@@ -37,11 +27,11 @@ def main() -> None:
     original = Image.open(options.original).convert("RGB")
     codec = nicrt.load("shallow")
     data = codec.encode(np.asarray(original), quality=QUALITY)
-    jpeg = smallest_jpeg_not_below(original, len(data))
+    jpeg = encode_to_size(PILLOW["jpeg"], np.asarray(original), len(data))
     panels = {
         "original": original,
         f"nicrt, bundle shallow, {len(data)} bytes": Image.fromarray(codec.decode(data)),
-        f"JPEG 4:4:4, {len(jpeg)} bytes": Image.open(io.BytesIO(jpeg)),
+        f"JPEG 4:4:4, {len(jpeg)} bytes": Image.fromarray(PILLOW["jpeg"].decode(jpeg)),
     }
     width, height = CROP[2] - CROP[0], CROP[3] - CROP[1]
     sheet = Image.new("RGB", (len(panels) * (width + GAP) - GAP, height + CAPTION), "white")

@@ -4,8 +4,8 @@
 
 Three kinds of rows, each of runs that alternate, with the median of the paired ratios PyTorch / nicrt:
 
-- `mbt2018-mean`: CompressAI's own `decompress` of one checkpoint (`compressai-mbt2018-mean.pth.tar`), on bytes of its
-  own `compress`, against nicrt's decoding of a file of the bundle imported from that checkpoint: bytes to pixels. Left
+- `mbt2018-mean`: CompressAI's own decoding of one checkpoint (`compressai-mbt2018-mean.pth.tar`), on bytes of its own
+  encoding, against nicrt's decoding of a file of the bundle imported from that checkpoint: bytes to pixels. Left
   out where CompressAI is not installed.
 - `mean-scale` and `slim`: a file of the shipped bundle from bytes to RGB against the transforms of the float model,
   run by PyTorch eagerly on the file's symbols: no entropy coding, no conversion to bytes.
@@ -46,6 +46,7 @@ from nicrt.export.onnx_export import export_module
 from nicrt.runtime.backends.base import Array
 from nicrt.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from nicrt.runtime.bench import machine
+from nicrt.runtime.peers import CompressAiPeer
 
 RESULTS = Path(__file__).parent / "results" / "deep_decoders.json"
 COMPRESSAI_CHECKPOINT = "compressai-mbt2018-mean.pth.tar"
@@ -156,23 +157,23 @@ def measure_compressai(checkpoint: Path, pixels: Pixels, repeat: int) -> dict[st
 
     state = compressai.state_dict(checkpoint.read_bytes())
     own = compressai.load("mbt2018-mean", state)
-    peer = MeanScaleHyperprior.from_state_dict(state).eval().requires_grad_(False)
-    peer.update(force=True)
+    model = MeanScaleHyperprior.from_state_dict(state).eval().requires_grad_(False)
+    peer = CompressAiPeer(lambda _: model)
     rows, columns = (side // 64 * 64 for side in pixels.shape[:2])
     crop = np.ascontiguousarray(pixels[:rows, :columns])
-    packed = peer.compress(torch.from_numpy(crop.astype(np.float32).transpose(2, 0, 1)[None] / 255))
+    theirs = peer.encode(crop, 4)  # the one model stands for every quality
     with tempfile.TemporaryDirectory() as folder:
         export_family("compressai", checkpoint, Path(folder) / "bundle", arch="mbt2018-mean")
         codec = nicrt.load(Path(folder) / "bundle", threads=1)
         data = codec.encode(crop)
         _, y = codec.symbols(data)
-        runs = {OURS: partial(codec.decode, data), PEER: partial(peer.decompress, packed["strings"], packed["shape"])}
+        runs = {OURS: partial(codec.decode, data), PEER: partial(peer.decode, theirs)}
         return {
             "compressai": version("compressai"),
             "bytes": len(data),
-            "pytorch_bytes": sum(len(strings[0]) for strings in packed["strings"]),
+            "pytorch_bytes": len(theirs),
             "decode": compare(runs, repeat),
-            "synthesis": _hyperprior_synthesis(codec, own.g_s, y, peer.g_s, repeat),
+            "synthesis": _hyperprior_synthesis(codec, own.g_s, y, model.g_s, repeat),
         }
 
 

@@ -66,39 +66,39 @@ def measure(module: ModuleType, name: str, lanes: str, batch: int, skip: float, 
     shape, book = SIZES[name], codebook()
     pictures = [picture(shape, skip, seed) for seed in range(batch)]
     files = [encode(book, index, symbols, lanes) for index, symbols in pictures]
-    stream = module.Stream()
+    queue = module.Queue()
     decoder = module.StreamDecoder(
-        stream,
+        queue,
         book,
         (batch, *shape),
         TILE,
         sum(s.size for _, s in files),
         sum(s.segment_count for _, s in files),
     )
-    index = module.Buffer((batch, *shape), "uint8", stream)
+    index = module.Buffer((batch, *shape), "uint8", queue)
     index.upload(np.stack([index for index, _ in pictures]))
-    symbols = module.Buffer((batch, *shape), "int32", stream)
+    symbols = module.Buffer((batch, *shape), "int32", queue)
 
     decoder.set(files)
     decoder.run(symbols, index)
-    stream.synchronize()
+    queue.synchronize()
     decoder.check()
     if not np.array_equal(symbols.download(), np.stack([s for _, s in pictures])):  # encode_stream put the zeros
         raise SystemExit(f"{name}, {lanes}, batch {batch}: the symbols are wrong")
 
-    stream.begin_capture()
+    queue.begin_capture()
     decoder.run(symbols, index)
-    graph = stream.end_capture()
+    graph = queue.end_capture()
     kernels, sets, totals = [], [], []
     for _ in range(repeat):
         begin = time.perf_counter()
         decoder.set(files)
-        stream.synchronize()
+        queue.synchronize()
         middle = time.perf_counter()
-        start = stream.record()
+        start = queue.record()
         graph.replay()
-        end = stream.record()
-        stream.synchronize()
+        end = queue.record()
+        queue.synchronize()
         decoder.check()
         totals.append(1e3 * (time.perf_counter() - begin))
         sets.append(1e3 * (middle - begin))

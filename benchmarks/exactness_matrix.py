@@ -31,11 +31,9 @@ from PIL import Image
 
 import nicrt
 from nicrt import _core
-from nicrt.runtime import interpreter
 from nicrt.runtime.backends import GraphSet
 from nicrt.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from nicrt.runtime.bench import machine
-from nicrt.runtime.device.decoder import DeviceDecoder
 from nicrt.runtime.device.devices import open_device
 from nicrt.runtime.device.graphs import CONV_SEARCHES, GraphOptions, OnnxRuntimeDevice
 from nicrt.runtime.manifest import Graph
@@ -101,23 +99,6 @@ def _inexact(graph: Graph) -> Graph:
     return msgspec.structs.replace(graph, exact=False)
 
 
-class Recorder:
-    """Stands in for the C++ core in the interpreter and keeps what the coder saw and gave."""
-
-    def __init__(self) -> None:
-        self.index: list[str] = []
-        self.symbols: list[str] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(_core, name)
-
-    def decode_stream(self, codebook: Any, index: npt.NDArray[np.uint8], *rest: Any) -> npt.NDArray[np.int32]:
-        symbols = _core.decode_stream(codebook, index, *rest)
-        self.index.append(sha256(index) if index.ndim == 3 else "")
-        self.symbols.append(sha256(symbols))
-        return symbols
-
-
 def sha256(array: npt.NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array, dtype="<i4").tobytes()).hexdigest()
 
@@ -134,7 +115,7 @@ def codec_of(way: Way, bundle: str) -> nicrt.Codec:
         codec = nicrt.load(bundle, threads=1)
         device = open_device("cuda")
         options = replace(options_of(way), mixed=True)
-        backend = OnnxRuntimeDevice(device, device.module.Stream(0), options, 1)
+        backend = OnnxRuntimeDevice(device, device.module.Queue(0), options, 1)
         codec._graphs = GraphSet(codec.bundle, [backend])
     else:
         codec = nicrt.load(bundle, threads=1, backend=way.graphs)
@@ -152,13 +133,12 @@ def by_codec(way: Way, files: Sequence[tuple[str, str]]) -> dict[str, Any]:
     found = {}
     for bundle, name in files:
         codec = codecs.setdefault(bundle, codecs.get(bundle) or codec_of(way, bundle))
-        recorder = Recorder()
-        interpreter._core = recorder  # type: ignore[attr-defined]
-        pixels = codec.decode((GOLDEN / bundle / f"{name}.nic").read_bytes())
+        data = (GOLDEN / bundle / f"{name}.nic").read_bytes()
+        streams, pixels = codec.coded(data), codec.decode(data)
         difference = int(np.abs(pixels - expected_pixels(bundle, name)).max())
         found[f"{bundle}/{name}"] = {
-            "symbols": [recorder.symbols],
-            "index": [recorder.index],
+            "symbols": [[sha256(stream.symbols) for stream in streams]],
+            "index": [[sha256(stream.index) if stream.index.ndim == 3 else "" for stream in streams]],
             "difference": difference,
         }
     ran = {f"{b}/{g}": by for b, codec in codecs.items() for g, by in codec.backends.items()}
@@ -167,14 +147,15 @@ def by_codec(way: Way, files: Sequence[tuple[str, str]]) -> dict[str, Any]:
 
 
 def by_decoder(way: Way, files: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Decode by `DeviceDecoder`: the device's coder, `batch` times the same file."""
-    decoders: dict[str, DeviceDecoder] = {}
+    """Decode by `DeviceCodec`: the device's coder, `batch` times the same file."""
+    decoders: dict[str, nicrt.DeviceCodec] = {}
     found = {}
     for bundle, name in files:
         if bundle not in decoders:
-            decoders[bundle] = DeviceDecoder(bundle, way.coder, capture=way.capture)
+            settings = nicrt.DeviceOptions(capture=way.capture)
+            decoders[bundle] = nicrt.load(bundle, device=way.coder, device_options=settings, threads=1)
             if way.coder == "cuda":
-                decoders[bundle]._graphs = graphs_of(way, decoders[bundle])
+                decoders[bundle]._decoding.graphs = graphs_of(way, decoders[bundle])
         decoder = decoders[bundle]
         batch = [(GOLDEN / bundle / f"{name}.nic").read_bytes()] * way.batch
         expected = expected_pixels(bundle, name)
@@ -199,17 +180,17 @@ def seen(index: npt.NDArray[np.uint8], symbols: npt.NDArray[np.int32]) -> npt.ND
     return index[:, :, : symbols.shape[2], : symbols.shape[3]]
 
 
-def graphs_of(way: Way, decoder: DeviceDecoder) -> GraphSet:
-    bundle = decoder._codec.bundle
+def graphs_of(way: Way, codec: nicrt.DeviceCodec) -> GraphSet:
+    bundle = codec.bundle
     if way.graphs == "onnxruntime":
         return GraphSet(bundle, [OnnxRuntimeCpu(1)])
     options = options_of(way)
-    device, stream = decoder._device, decoder._stream
+    device, queue = codec._decoding.device, codec._decoding.queue
     return GraphSet(
         bundle,
         [
-            OnnxRuntimeDevice(device, stream, options, 1),
-            OnnxRuntimeDevice(device, stream, replace(options, mixed=True), 1),
+            OnnxRuntimeDevice(device, queue, options, 1),
+            OnnxRuntimeDevice(device, queue, replace(options, mixed=True), 1),
         ],
     )
 
@@ -220,7 +201,7 @@ def run_way(way: Way, bundles: Iterable[str]) -> None:
     files = [(bundle, name) for bundle, name in GOLDEN_FILES if bundle in bundles]
     on_device = way.coder in ("host", "cuda")
     try:
-        _ = DeviceDecoder(files[0][0], way.coder) if on_device else codec_of(way, files[0][0])
+        _ = nicrt.load(files[0][0], device=way.coder) if on_device else codec_of(way, files[0][0])
     except nicrt.UnsupportedError as error:
         print(json.dumps({"absent": str(error)}))
         return

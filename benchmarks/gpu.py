@@ -170,14 +170,14 @@ def measuring_steps(run: Run, host: bool) -> Iterator[Step]:
     device = "host" if host else "cuda"
     python = sys.executable
     sizes = ["--size", "320x240"] if host else ["--size", "1920x1080", "--size", "768x512"]
-    bench = [python, "-m", "nicrt.runtime.cli", "bench", "shallow", "--backend", device, "--lanes", "parallel", *sizes]
+    bench = [python, "-m", "nicrt.runtime.cli", "bench", "shallow", "--device", device, "--lanes", "parallel", *sizes]
     bench += ["--repeat", "3" if host else "300", "--threads", "1", "--json", "bench.json"]
     yield Step("bench", bench, 0.3, ("bench.json",))
     figures = [python, str(BENCHMARKS / "gpu_figures.py"), "--device", device, "-o", "figures.json"]
     yield Step("figures", [*figures, *(["--quick"] if host else [])], 0.35, ("figures.json",))
     entropy = [python, str(BENCHMARKS / "device_entropy.py"), "--device", device, "-o", "entropy.json"]
     yield Step("entropy", [*entropy, *(["--batches", "1", "--repeat", "2"] if host else [])], 0.2, ("entropy.json",))
-    tests = [str(ROOT / "tests" / name) for name in ("test_device.py", "test_device_decode.py")]
+    tests = sorted(map(str, (ROOT / "tests").glob("test_device*.py")))
     pytest = [python, "-m", "pytest", "-v", "-rs", "--tb=short", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
     yield Step("tests", [*pytest, *tests], 0.4)
     matrix = [python, str(BENCHMARKS / "exactness_matrix.py"), "-o", "exactness.json", "--jobs", "1" if host else "4"]

@@ -2,7 +2,7 @@
 
 The shallow codec with `--lanes parallel`, bytes of files in the host's memory to RGB in the device's. Latency of one
 file at a time, with and without replay of captured graphs and with TF32 in float graphs; batches, by one thread and by
-two with a decoder each; and every step's own time on the device, by events. FILE.json is written anew after each
+two with a codec each; and every step's own time on the device, by events. FILE.json is written anew after each
 figure.
 """
 
@@ -52,21 +52,22 @@ def attempt(measured: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"failed": f"{type(error).__name__}: {error}"}
 
 
-def latency(codec: nicrt.Codec, device: str, data: bytes, repeat: int, options: dict[str, Any]) -> dict[str, Any]:
-    decoder = nicrt.DeviceDecoder(codec, device, limits=LIMITS, **options)
-    found = percentiles(measure.latencies(decoder, [data], repeat))
-    return {**found, **measure.ran_on(decoder), "backends": decoder.backends}
+def latency(bundle: str, device: str, data: bytes, repeat: int, options: dict[str, Any]) -> dict[str, Any]:
+    settings = nicrt.DeviceOptions(**options)
+    codec = nicrt.load(bundle, device=device, device_options=settings, threads=1, limits=LIMITS)
+    found = percentiles(measure.latencies(codec, [data], repeat))
+    return {**found, **measure.ran_on(codec), "backends": codec.backends}
 
 
-def throughput(codec: nicrt.Codec, device: str, data: bytes, batch: int, repeat: int, threads: int) -> dict[str, Any]:
-    """GP/s of `threads` decoders side by side, each batch after batch."""
-    decoders = [nicrt.DeviceDecoder(codec, device, limits=LIMITS) for _ in range(threads)]
+def throughput(bundle: str, device: str, data: bytes, batch: int, repeat: int, threads: int) -> dict[str, Any]:
+    """GP/s of `threads` codecs side by side, each batch after batch."""
+    codecs = [nicrt.load(bundle, device=device, threads=1, limits=LIMITS) for _ in range(threads)]
     files = [data] * batch
-    for decoder in decoders:
-        measure.latencies(decoder, files, 1)
+    for codec in codecs:
+        measure.latencies(codec, files, 1)
     start = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
-        every = list(pool.map(lambda decoder: measure.latencies(decoder, files, repeat), decoders))
+        every = list(pool.map(lambda codec: measure.latencies(codec, files, repeat), codecs))
     seconds = time.perf_counter() - start
     info = nicrt.info(data)
     done = threads * (repeat + measure.WARM_UP) * batch * info.width * info.height
@@ -76,12 +77,12 @@ def throughput(codec: nicrt.Codec, device: str, data: bytes, batch: int, repeat:
     }
 
 
-def steps(codec: nicrt.Codec, device: str, files: Sequence[bytes], repeat: int) -> dict[str, Any]:
+def steps(bundle: str, device: str, files: Sequence[bytes], repeat: int) -> dict[str, Any]:
     """Milliseconds of each step, and of the entropy steps the symbols (coded or not) per second."""
-    decoder = nicrt.DeviceDecoder(codec, device, limits=LIMITS)
-    decoder.decode_batch(files)
-    found: dict[str, Any] = {n: percentiles(s) for n, s in measure.steps(decoder, files, repeat).items()}
-    for stream in decoder.streams(files):
+    codec = nicrt.load(bundle, device=device, threads=1, limits=LIMITS)
+    codec.decode_batch(files)
+    found: dict[str, Any] = {n: percentiles(s) for n, s in measure.steps(codec, files, repeat).items()}
+    for stream in codec.streams(files):
         entry = found[f"entropy {stream.name}"]
         entry["places"] = stream.symbols.size
         entry["not_zero"] = int(np.count_nonzero(stream.symbols))
@@ -116,19 +117,19 @@ def main() -> None:
         rates = {"bpp": 8 * len(files[name]) / area, "compact_bpp": 8 * len(compact) / area}
         keep(name, "file", value={"height": picture.shape[0], "width": picture.shape[1], **rates})
         for way, settings in WAYS.items():
-            found = attempt(partial(latency, codec, options.device, files[name], repeat, settings))
+            found = attempt(partial(latency, options.bundle, options.device, files[name], repeat, settings))
             keep(name, "latency", way, value=found)
-        keep(name, "steps", value=attempt(partial(steps, codec, options.device, [files[name]], repeat)))
+        keep(name, "steps", value=attempt(partial(steps, options.bundle, options.device, [files[name]], repeat)))
     for name, data in files.items():
         most = 4 if options.quick else max(BATCHES[name])
         rows: list[dict[str, Any]] = []
         for threads in (1, 2):
             for batch in (b for b in BATCHES[name] if b <= most):
                 often = max(3, repeat // (4 * batch))
-                found = attempt(partial(throughput, codec, options.device, data, batch, often, threads))
+                found = attempt(partial(throughput, options.bundle, options.device, data, batch, often, threads))
                 rows.append({"batch": batch, "threads": threads, **found})
                 keep(name, "throughput", value=rows)
-        whole = partial(steps, codec, options.device, [data] * most, max(3, repeat // 20))
+        whole = partial(steps, options.bundle, options.device, [data] * most, max(3, repeat // 20))
         keep(name, "steps of a batch", value=attempt(whole))
 
 

@@ -16,12 +16,12 @@ from typing import Any
 from nicrt.runtime.bundle import Bundle
 from nicrt.runtime.evaluate import compare
 from nicrt.runtime.installed import open_bundle
+from nicrt.runtime.peers import PILLOW
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 BUNDLES = ("shallow", "slim", "mean-scale", "compass", "flow")
-PEERS = ("jpeg", "webp", "avif")
 KODAK = ("shallow", "shallow-e4", "shallow-e6", "slim", "slim-e6", "mean-scale", "compass", "flow", "shallow-jpeg")
 PUBLISHED = {
     "shallow": "shallow",
@@ -107,7 +107,7 @@ def families() -> str:
                 f"{bundle.size_bytes / 1e6:.1f} MB",
             ]
         )
-    lines.extend([f"{name.upper()} (Pillow)", rate_points(name), "", "", "", ""] for name in PEERS)
+    lines.extend([peer.title, rate_points(name), "", "", "", ""] for name, peer in PILLOW.items())
     titles = ["bundle", "bpp / dB on Kodak", "decoder KMAC per pixel", "decode ms, 768 x 512", "AVX2 alone", "size"]
     return markdown(titles, lines)
 
@@ -200,15 +200,15 @@ def weights() -> str:
         first = f"first/{name.partition('-e')[0]}"
         published = f"published/{PUBLISHED[name]}" if name in PUBLISHED else ""
         known = (RESULTS / "kodak" / f"{first}.json").exists()
-        lines[f"`{name.replace('-e', ' -e ')}`"] = (name, first if known else "", *PEERS, published)
-    third = [f"third/{name}" for name in PEERS]
+        lines[f"`{name.replace('-e', ' -e ')}`"] = (name, first if known else "", *PILLOW, published)
+    third = [f"third/{name}" for name in PILLOW]
     lines["`shallow`, every third picture"] = ("third/shallow", "", *third, "")
     lines["the same with `-e 7`, 200 steps"] = ("third/shallow-e7", "", *third, "")
     rows = []
     for title, (name, *anchors) in lines.items():
         rates = [bd_rate(anchor, name) if anchor else math.nan for anchor in anchors]
         rows.append([title, *("" if math.isnan(rate) else f"{rate:+.1f}%" for rate in rates)])
-    formats = [f"{peer.upper()} (Pillow)" for peer in PEERS]
+    formats = [peer.title for peer in PILLOW.values()]
     return markdown(["bundle", "first weights", *formats, "published"], rows)
 
 

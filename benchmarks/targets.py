@@ -114,9 +114,10 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    work, results = Work(setattr), dict[str, dict[str, list[dict[str, object]]]]()
+    results = dict[str, dict[str, list[dict[str, object]]]]()
     for bundle in options.bundle or BUNDLES:
         codec = nicrt.load(bundle, threads=1)
+        work = Work(codec)
         results[bundle] = {}
         for name, pixels in pictures(options.kodak):
             if options.picture and name not in options.picture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,10 @@ import onnx
 import torch
 from torch import nn
 
-from nicrt.runtime import safetensors_file
-from nicrt.runtime.bundle import MANIFEST, Bundle, read_manifest
+from nicrt import _core
+from nicrt.runtime.bundle import MANIFEST, Bundle
 from nicrt.runtime.errors import ImageError, UnsupportedError
-from nicrt.runtime.ids import file_leaf, with_ids
-from nicrt.runtime.installed import check_packed_target
+from nicrt.runtime.installed import check_packed_target, read_listing
 from nicrt.runtime.manifest import (
     BATCH,
     BUNDLE_FORMAT,
@@ -30,12 +30,11 @@ from nicrt.runtime.manifest import (
     Tables,
     Variant,
     Weights,
-    encode,
 )
-from nicrt.runtime.onnx_model import read_model
-from nicrt.runtime.tables import TableGroup
+from nicrt.runtime.native_form import NO_HASH
 from nicrt.runtime.whole_files import scratch_folder, swap_folder, write_file
 
+from . import tensor_file
 from .described import Description, stored_tensors
 from .exact import ExactNetwork
 from .exact_form import describe
@@ -51,7 +50,6 @@ from .tensors import check_finite
 
 WEIGHTS_FILE, CARD_FILE = "weights.safetensors", "card.md"
 TABLES_FILE = "tables.safetensors"
-NO_ID = "0" * 16  # until the rest of the manifest is known
 MACS_SIZE = 8  # free dimensions at which multiply-accumulates and workspace per pixel are counted
 
 
@@ -156,15 +154,15 @@ def write_bundle(
     out.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(out.parent) as scratch:
         folder = scratch / "bundle"
-        manifest = _write(source, folder)
+        _write(source, folder)
         made = Bundle.open(folder)
         made.check_parts()
-        check(folder, manifest)
+        check(folder, made.manifest)
         if packed:
             write_file(out, made.packed())
         else:
             swap_folder(folder, out, scratch / "old")
-    return manifest
+    return made.manifest
 
 
 def check_output(out: Path, *, packed: bool = False) -> None:
@@ -182,20 +180,20 @@ def check_output(out: Path, *, packed: bool = False) -> None:
     if not files:
         return
     try:
-        manifest = read_manifest(out)
+        listing = read_listing(out)
     except UnsupportedError:
         raise ImageError(f"cannot write {out}: the folder is neither empty nor a bundle; name another") from None
-    others = files - {MANIFEST, *manifest.files}
+    others = files - {MANIFEST, *listing.files}
     if others:
         raise ImageError(f"cannot write {out}: {min(others)!r} is in it, which is no part of the bundle there")
 
 
-def _write(source: BundleSource, folder: Path) -> Manifest:
+def _write(source: BundleSource, folder: Path) -> None:
     (folder / "graphs").mkdir(parents=True)
 
     def written(name: str, data: bytes) -> File:
         (folder / name).write_bytes(data)
-        return File(name, file_leaf(data))
+        return File(name, NO_HASH)
 
     graphs: dict[str, Graph] = {}
     for graph in source.graphs:
@@ -203,9 +201,9 @@ def _write(source: BundleSource, folder: Path) -> Manifest:
         graphs[graph.name] = msgspec.structs.replace(entry, onnx=written(f"graphs/{graph.name}.onnx", data))
     weights = stored_tensors(graph.native.arrays for graph in source.graphs if graph.native is not None)
     if weights:
-        written(WEIGHTS_FILE, safetensors_file.write(weights))
+        written(WEIGHTS_FILE, tensor_file.written(weights))
     arrays = {name: array for group, tables in source.tables.items() for name, array in tables.arrays(group).items()}
-    written(TABLES_FILE, safetensors_file.write(arrays))
+    written(TABLES_FILE, tensor_file.written(arrays))
     manifest = Manifest(
         bundle_format=BUNDLE_FORMAT,
         name=source.name,
@@ -213,23 +211,28 @@ def _write(source: BundleSource, folder: Path) -> Manifest:
         license=source.license,
         color="sRGB",
         graphs=graphs,
-        tables=Tables(TABLES_FILE, {name: TableGroup(name, arrays).leaf() for name in source.tables}),
-        variants={name: Variant(NO_ID, NO_ID[:8], program) for name, program in source.programs.items()},
+        tables=Tables(TABLES_FILE, dict.fromkeys(source.tables, NO_HASH)),
+        variants={name: Variant(NO_HASH[:16], NO_HASH[:8], program) for name, program in source.programs.items()},
         quality=source.quality,
         weights=Weights(WEIGHTS_FILE) if weights else None,
         card=None if source.card is None else written(CARD_FILE, source.card),
         provenance=source.provenance,
     )
-    manifest = with_ids(manifest)
-    (folder / MANIFEST).write_bytes(encode(manifest))
-    return manifest
+    (folder / MANIFEST).write_bytes(finished(manifest, folder))
+
+
+def finished(manifest: Manifest, folder: Path) -> bytes:
+    """The text of a manifest, indented, with the hashes and ids that follow from the files in the folder. Raises
+    UnsupportedError for one that no bundle may have."""
+    text = _core.finish_manifest(os.fspath(folder), msgspec.json.encode(manifest))
+    return msgspec.json.format(text, indent=2) + b"\n"
 
 
 def _graph(source: GraphSource, unit: int) -> tuple[bytes, Graph]:
     """ONNX bytes of one graph, and its manifest entry but for their file; both forms are proven here."""
     with torch.no_grad():
         data = export_module(source.module, source.inputs, source.outputs, int8_weights(source.module))
-    read_model(data)
+    _core.OnnxModel.read(data)
     sizes = {symbol: 1 if symbol == BATCH else MACS_SIZE for symbol in free_dimensions(source.inputs)}
     pixels = (MACS_SIZE * (source.unit or unit)) ** 2
     entry = Graph(

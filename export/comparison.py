@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from nicrt.runtime.bench import photograph
-from nicrt.runtime.codec import load
+from nicrt.runtime.loading import load
 
 from .bundle import BundleSource, Framework
 

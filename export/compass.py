@@ -18,9 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from nicrt.runtime.errors import UnsupportedError
-from nicrt.runtime.manifest import Entropy, Parameter, Port, Program, QualityPoint, Run, Stage
+from nicrt.runtime.manifest import MAX_SIDE, Entropy, Parameter, Port, Program, QualityPoint, Run, Stage
 from nicrt.runtime.native_form import Term
-from nicrt.runtime.plan import MAX_SIDE
 
 from .bundle import BundleSource, GraphSource, described_graph, exact_graph
 from .described import Description

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from nicrt.runtime.errors import InternalError
-from nicrt.runtime.ids import tensor_leaf
 from nicrt.runtime.native_form import (
+    NO_HASH,
     Affine,
     Constant,
     Factor,
@@ -53,8 +53,9 @@ class Description:
         self.arrays: dict[str, Array] = {}
 
     def form(self) -> NativeForm:
+        """Without the hashes of the tensors: those are of what is stored, and come with the manifest."""
         views = {
-            name: View(array.dtype.name, list(array.shape), tensor_leaf(array))  # type: ignore[arg-type]
+            name: View(array.dtype.name, list(array.shape), NO_HASH)  # type: ignore[arg-type]
             for name, array in self.arrays.items()
         }
         return NativeForm(views, self.operations)

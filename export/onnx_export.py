@@ -23,7 +23,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from nicrt.runtime.manifest import DIMENSION, Port
+from nicrt.runtime.manifest import Port, factored
 
 from .tensors import narrowed
 
@@ -61,17 +61,16 @@ def export_module(
 
 
 def _trace(module: nn.Module, inputs: Mapping[str, Port], outputs: Sequence[str]) -> onnx.ModelProto:
-    symbols = {match[2] for port in inputs.values() for d in port.dims if (match := DIMENSION.match(str(d)))}
+    symbols = {symbol for port in inputs.values() for _, symbol in map(factored, port.dims)} - {""}
     free = {symbol: torch.export.Dim(symbol, min=1) for symbol in sorted(symbols)}
     examples, shapes = [], []
     for port in inputs.values():
         size, dynamic = [], {}
         for axis, dimension in enumerate(port.dims):
-            match = DIMENSION.match(str(dimension))
-            factor = int(match[1] or 1) if match else 1
-            size.append(factor * EXAMPLE_SIZE if match else int(dimension))
-            if match:
-                dynamic[axis] = factor * free[match[2]] if factor > 1 else free[match[2]]
+            factor, symbol = factored(dimension)
+            size.append(factor * EXAMPLE_SIZE if symbol else factor)
+            if symbol:
+                dynamic[axis] = factor * free[symbol] if factor > 1 else free[symbol]
         examples.append(torch.zeros(size, dtype=_TORCH_TYPES[port.dtype]))
         shapes.append(dynamic)
     with _quiet():
@@ -212,9 +211,9 @@ def _at_sizes(data: bytes, sizes: Mapping[str, int]) -> tuple[onnx.ModelProto, d
     model = onnx.load_from_string(data)
     for value in [*model.graph.input, *model.graph.output]:
         for dim in value.type.tensor_type.shape.dim:
-            match = DIMENSION.match(dim.dim_param)
-            if match and match[2] in sizes:  # an output's may depend on an input's values
-                dim.dim_value = int(match[1] or 1) * sizes[match[2]]
+            factor, symbol = factored(dim.dim_param)
+            if symbol in sizes:  # an output's may depend on an input's values
+                dim.dim_value = factor * sizes[symbol]
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     values = [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
     return model, {value.name: value.type.tensor_type for value in values}

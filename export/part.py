@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import msgspec
 
-from nicrt.runtime.choose import DEFAULT_QUALITY, variant_named
+from nicrt.runtime.choose import DEFAULT_QUALITY
 from nicrt.runtime.manifest import Entropy, Program, QualityPoint, Run
 
 from .bundle import BundleSource
@@ -18,7 +19,7 @@ def part(source: BundleSource, variant: str | None, decoder_only: bool) -> Bundl
     variant that is not there."""
     programs, kept = source.programs, list[str]()
     if variant is not None:
-        only = variant_named(source.name, programs, variant)
+        only = _variant_named(source.name, programs, variant)
         programs = {only: programs[only]}
         kept.append(only)
     if decoder_only:
@@ -41,6 +42,14 @@ def part(source: BundleSource, variant: str | None, decoder_only: bool) -> Bundl
         quality=[point for point in source.quality if point.variant in programs]
         or [QualityPoint(DEFAULT_QUALITY, key) for key in programs],
     )
+
+
+def _variant_named(bundle: str, variants: Collection[str], text: str) -> str:
+    """The variant that a person means: "96" also finds "w96". Raises ValueError for one that is not there."""
+    for name in (text, f"w{text}"):
+        if name in variants:
+            return name
+    raise ValueError(f"bundle {bundle!r} has no variant {text!r}; it has {', '.join(variants)}")
 
 
 def _steps(program: Program) -> list[Entropy | Run]:

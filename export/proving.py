@@ -16,9 +16,9 @@ from nicrt.runtime.backends.native import NativeCpu
 from nicrt.runtime.backends.onnxruntime_library import import_onnxruntime
 from nicrt.runtime.bundle import StoredGraph
 from nicrt.runtime.errors import InternalError
-from nicrt.runtime.manifest import BATCH, DIMENSION, Graph, Port, Proof
+from nicrt.runtime.manifest import BATCH, Graph, Port, Proof, factored
 from nicrt.runtime.native_form import NativeForm
-from nicrt.runtime.proofs import outputs_sha256, proof_inputs
+from nicrt.runtime.proofs import outputs_sha256, proof_inputs, shape_of
 
 from .native_torch import NativeModule
 
@@ -49,8 +49,7 @@ _SPREAD, _SYMBOLS = 2.0, 8  # of the vectors' floats around 0.5, and reach of in
 
 def free_dimensions(inputs: Mapping[str, Port]) -> list[str]:
     """The symbols of the dimensions, sorted."""
-    dims = [d for port in inputs.values() for d in port.dims]
-    return sorted({match[2] for d in dims if (match := DIMENSION.match(str(d)))})
+    return sorted({symbol for port in inputs.values() for _, symbol in map(factored, port.dims)} - {""})
 
 
 def proofs(graph: Graph, reference: Reference | None) -> Iterator[Proof]:
@@ -147,18 +146,13 @@ def drawn_inputs(graph: Graph) -> dict[str, npt.NDArray[Any]]:
     sizes = {BATCH: 2, **{symbol: FLOAT_SIZES[i % 2] for i, symbol in enumerate(symbols)}}
     inputs = {}
     for name, port in graph.inputs.items():
-        shape = [_extent(dimension, sizes) for dimension in port.dims]
+        shape = shape_of(port, sizes)
         if port.dtype == "float32":
             inputs[name] = generator.normal(0.5, _SPREAD, shape).astype(np.float32)
         else:
             low, high = port.range if port.range is not None else (-_SYMBOLS, _SYMBOLS)
             inputs[name] = generator.integers(low, high, shape, endpoint=True).astype(port.dtype)
     return inputs
-
-
-def _extent(dimension: int | str, sizes: Mapping[str, int]) -> int:
-    match = DIMENSION.match(str(dimension))
-    return int(dimension) if match is None else int(match[1] or 1) * sizes[match[2]]
 
 
 def session_run(session: Any, graph: Graph) -> Run:

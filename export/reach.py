@@ -13,8 +13,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from nicrt.runtime.manifest import Port
-from nicrt.runtime.windows import spatial_axes
+from nicrt.runtime.manifest import Port, spatial_axes
 
 POINTWISE = frozenset(
     """

@@ -14,23 +14,17 @@ On photographs all three only look: at the symbols, and at how much neighbouring
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from nicrt import _core
+
 from .bundle import Bundle
 from .manifest import Entropy, Program, Run
-from .plan import Parameters
-from .refinement import BLOCK, Refinement, block_means, is_missed, refine
+from .refinement import BLOCK, Attempt, Refinement, block_means, is_missed, refine
 from .saturation import Saturated
-from .tables import TableGroup
-
-if TYPE_CHECKING:
-    from .interpreter import Interpreter
-    from .job import Job
-    from .plan import Round
-    from .schedule import Scheduled
 
 MIN_EFFORT = 5
 """From which on symbols that are not coded and the analysis are looked at."""
@@ -80,33 +74,40 @@ class AnalysisChoice:
     """Looks at the steps of one encode, which may take several attempts. `open_parameters`: those that nobody has asked
     for."""
 
-    def __init__(self, interpreter: Interpreter, open_parameters: Collection[str], effort: int) -> None:
-        program = interpreter.program
-        self._interpreter, self._open = interpreter, open_parameters
-        self._limits = clip_limits(interpreter.bundle, program)
+    def __init__(self, bundle: Bundle, program: Program, open_parameters: Collection[str], effort: int) -> None:
+        self._bundle, self._open = bundle, open_parameters
+        self._limits = clip_limits(bundle, program)
         self._most = {p.name: p.max for p in program.parameters}
         self._refinement = Refinement.of(program) if effort >= MIN_EFFORT else None
         self._suspicious = False  # whether all symbols are coded on account of what the first attempt gave
 
-    def ran(self, entry: Scheduled, job: Job) -> None:
-        """After a graph has run: raise Retry for other parameters, or change symbols that are not coded yet."""
-        assert isinstance(entry.step, Run) and job.picture is not None
-        for name in self._limits.keys() & set(entry.step.outputs.values()):
-            self._check_limit(*self._limits[name], job.tensors[name].array, job.parameters)
-        if self._refinement is not None and self._refinement.fits(entry.step, job):
-            self._check_lost(self._refinement, entry.item, job)
-            refine(self._refinement, self._interpreter, entry.item, job, self._tables, self._blocks(job.picture))
+    def ran(
+        self,
+        step: Run,
+        execution: _core.Execution,
+        parameters: Values,
+        picture: Floats,
+        attempt: Callable[[Refinement], Attempt],
+    ) -> None:
+        """After a graph has run: raise Retry for other parameters, or change symbols that are not coded yet. attempt:
+        what is needed to look closer."""
+        for name in self._limits.keys() & set(step.outputs.values()):
+            self._check_limit(*self._limits[name], execution.tensor(name), parameters)
+        if self._refinement is not None and self._refinement.fits(step, execution):
+            now = attempt(self._refinement)
+            self._check_lost(self._refinement, now, parameters, picture)
+            refine(self._refinement, now, self._tables, self._blocks(picture))
 
-    def _check_limit(self, name: str, limit: int, symbols: Symbols, parameters: Parameters) -> None:
+    def _check_limit(self, name: str, limit: int, symbols: Symbols, parameters: Values) -> None:
         """Coarser steps for side information that is at the end of its range."""
         (value,) = parameters[name]
         if name in self._open and value < self._most[name] and np.abs(symbols).max() >= limit:
             raise Retry({name: [value + 1]})
 
     @property
-    def _tables(self) -> TableGroup:
+    def _tables(self) -> _core.Codebook:
         assert self._refinement is not None
-        return self._interpreter.bundle.groups[self._refinement.quantiser.symbols.tables]
+        return self._bundle.core.codebook(self._refinement.quantiser.symbols.tables)
 
     def _blocks(self, picture: Floats) -> npt.NDArray[np.bool_]:
         """Blocks to look at, bool [rows, columns]."""
@@ -115,19 +116,18 @@ class AnalysisChoice:
             return np.ones((-(-height // BLOCK), -(-width // BLOCK)), np.bool_)
         return (roughness(picture) > MAX_ROUGHNESS) | (border_vividness(picture) > MAX_VIVIDNESS)
 
-    def _check_lost(self, refinement: Refinement, item: Round, job: Job) -> None:
+    def _check_lost(self, refinement: Refinement, now: Attempt, parameters: Values, picture: Floats) -> None:
         """Code everything where what is not coded is far from 0 and the picture has use for it, or where half of the
         border is vivid."""
         name = refinement.quantiser.not_coded
-        if name not in self._open or job.parameters[name] == [0]:
+        if name not in self._open or parameters[name] == [0]:
             return
-        assert job.picture is not None
-        if not is_framed_vividly(job.picture):
-            symbols = job.tensors[refinement.quantiser.symbols.out].array
-            index = job.tensors[refinement.quantiser.symbols.by].array
-            if lost_energy(symbols, index, self._tables.count) <= MAX_LOST:
+        if not is_framed_vividly(picture):
+            symbols = now.execution.tensor(refinement.quantiser.symbols.out)
+            index = now.execution.tensor(refinement.quantiser.symbols.by)
+            if lost_energy(symbols, index, len(self._tables)) <= MAX_LOST:
                 return
-            if not is_missed(refinement, self._interpreter, item, job, self._tables):
+            if not is_missed(refinement, now, self._tables):
                 return
         self._suspicious = True
         raise Retry({name: [0]})
@@ -180,19 +180,14 @@ def border_vividness(picture: Floats) -> Floats:
 
 
 def encode_looking(
-    interpreter: Interpreter,
-    parameters: Values,
-    open_parameters: Collection[str],
-    effort: int,
-    encode: Callable[[Values, AnalysisChoice, list[Saturated]], T],
+    choice: AnalysisChoice, parameters: Values, encode: Callable[[Values, list[Saturated]], T]
 ) -> tuple[Values, T, list[Saturated]]:
     """What `encode` makes with the parameters that the encoder has come to, and what was clipped. encode: encodes with
     parameters, lets the choice look at its steps, and lists what it clips; Retry may come out of it."""
-    choice = AnalysisChoice(interpreter, open_parameters, effort)
     while True:
         clipped: list[Saturated] = []
         try:
-            made = encode(parameters, choice, clipped)
+            made = encode(parameters, clipped)
         except Retry as retry:
             parameters = {**parameters, **retry.values}
         else:

@@ -1,37 +1,42 @@
 """Decode latency, measured: per step and whole, percentiles over repeats, with what ran and where.
 
 Figures are of `Codec.decode`: bytes in memory to RGB in memory. Each run has a warm-up; cold start is a whole process.
-With a device for a backend they are of `DeviceDecoder`: bytes in the host's memory to RGB in the device's.
+On a device they are of `DeviceCodec.decode_batch`: bytes in the host's memory to RGB in the device's.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import platform
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nicrt import _core
 
-from .backends import AUTO
-from .codec import Codec, Pixels, load, load_for
-from .errors import ImageError, LimitError, NicrtError
+from .codec import Codec, Pixels
+from .errors import ImageError, LimitError, NicrtError, UnsupportedError
 from .fileinfo import FileInfo, info
 from .limits import DEFAULT_LIMITS, Limits, cpu_count
+from .loading import load, load_for
+from .peers import Peer, PillowPeer, encode_to_size, peers_on
+from .versions import versions
 from .whole_files import scratch_folder
+
+if TYPE_CHECKING:
+    from .device.codec import DeviceCodec
 
 PERCENTILES = (50, 90, 99)
 COLD_STARTS = 3
+COMPRESSAI_QUALITY = 4
 PROCESS = """
 import sys
 from nicrt.runtime.cli import main
@@ -44,7 +49,6 @@ except OSError:
 sys.exit(code)
 """
 LIBRARIES = ("numpy", "onnxruntime", "onnxruntime-gpu", "pillow", "compressai", "torch")
-DEVICES = ("cuda", "host")
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ def cases_of(
     *,
     threads: int,
     backend: str,
+    device: str | None,
     quality: float,
     lanes: str,
     limits: Limits = DEFAULT_LIMITS,
@@ -97,22 +102,23 @@ def cases_of(
     for width, height in sizes:
         if width * height > limits.pixels:
             raise LimitError(f"{width} x {height} has more pixels than the limit of {limits.pixels} (--max-pixels)")
+    settings: dict[str, Any] = {"threads": threads, "backend": backend, "device": device, "limits": limits}
     cases = []
     for target in targets:
         if Path(target).is_file():
-            cases.append(_file_case(Path(target), threads, backend, limits))
+            cases.append(_file_case(Path(target), settings, limits))
             continue
-        codec = load(target, threads=threads, backend=backend, limits=limits)
+        codec = load(target, **settings)
         for width, height in sizes:
             data = codec.encode(photograph(width, height), quality=quality, lanes=lanes)
             cases.append(Case(f"{codec.name} {width}x{height}", data, codec, limits))
     return cases
 
 
-def _file_case(path: Path, threads: int, backend: str, limits: Limits) -> Case:
+def _file_case(path: Path, settings: Mapping[str, Any], limits: Limits) -> Case:
     try:
         data = path.read_bytes()
-        return Case(path.name, data, load_for(data, threads=threads, backend=backend, limits=limits), limits)
+        return Case(path.name, data, load_for(data, **settings), limits)
     except OSError as error:
         raise ImageError(f"{path}: cannot read it: {error.strerror or error}") from None
     except NicrtError as error:
@@ -121,6 +127,10 @@ def _file_case(path: Path, threads: int, backend: str, limits: Limits) -> Case:
 
 def measure(case: Case, *, repeat: int, batch: int, threads: int) -> dict[str, Any]:
     """Everything about one case."""
+    from .device.codec import DeviceCodec
+
+    if isinstance(case.codec, DeviceCodec):
+        return measure_on_device(case, case.codec, repeat=repeat, batch=batch, threads=threads)
     facts = info(case.data, limits=case.limits)
     case.codec.decode(case.data)
     whole: list[float] = []
@@ -151,26 +161,24 @@ def measure(case: Case, *, repeat: int, batch: int, threads: int) -> dict[str, A
     return result
 
 
-def measure_on_device(case: Case, device: str, *, repeat: int, batch: int, threads: int) -> dict[str, Any]:
-    """The same of one case on a device: "cuda", "cuda:N" or "host"."""
+def measure_on_device(case: Case, codec: DeviceCodec, *, repeat: int, batch: int, threads: int) -> dict[str, Any]:
+    """The same of one case on a device, on which its codec is."""
     from .device import measure as device_measure
-    from .device.decoder import DeviceDecoder
 
     facts = info(case.data, limits=case.limits)
     pixels = facts.width * facts.height
-    decoder = DeviceDecoder(case.codec, device, threads=threads)
-    whole = device_measure.latencies(decoder, [case.data], repeat)
-    steps = device_measure.steps(decoder, [case.data], repeat)
+    whole = device_measure.latencies(codec, [case.data], repeat)
+    steps = device_measure.steps(codec, [case.data], repeat)
     result = {
         **_facts(case, facts, threads=threads, repeat=repeat),
-        "backends": decoder.backends,
+        "backends": codec.backends,
         "whole": percentiles(whole),
         "steps": {name: percentiles(seconds) for name, seconds in steps.items()},
         "megapixels_per_second": round(pixels / 1e6 / float(np.median(whole)), 2),
     }
     if batch > 1:
-        result["batch"] = device_measure.throughput(decoder, [case.data] * batch, repeat, pixels)
-    result["device"] = device_measure.ran_on(decoder)
+        result["batch"] = device_measure.throughput(codec, [case.data] * batch, repeat, pixels)
+    result["device"] = device_measure.ran_on(codec)
     return result
 
 
@@ -221,17 +229,6 @@ def cold_start(data: bytes, limits: Limits) -> dict[str, float]:
     }
 
 
-def versions(names: Sequence[str]) -> dict[str, str]:
-    """Those of these distributions that are installed."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def machine() -> dict[str, Any]:
     """Processor, graphics card, operating system and library versions."""
     names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
@@ -262,73 +259,35 @@ def _gpu() -> str | None:
         return None
 
 
-def peers(pixels: Pixels, size_bytes: int, *, repeat: int, threads: int) -> list[dict[str, Any]]:
-    """Pillow's codecs on the same picture at about the same number of bytes, and CompressAI where it is installed."""
-    from PIL import AvifImagePlugin, features
-
-    AvifImagePlugin.DEFAULT_MAX_THREADS = threads  # JPEG and WebP decode on one
+def measure_peers(pixels: Pixels, size_bytes: int, *, repeat: int, threads: int) -> list[dict[str, Any]]:
+    """Decoding of the peers that are installed, on the same picture at about the same number of bytes; CompressAI's
+    models, which have no trained weights here, at one quality."""
     results = []
-    for name in ("JPEG", "WEBP", "AVIF"):
-        if features.check({"JPEG": "jpg"}.get(name, name.lower())):
-            results.append(_pillow_peer(name, pixels, size_bytes, repeat))
-    compressai = _compressai_peer(pixels, repeat, threads)
-    return results if compressai is None else [*results, compressai]
+    for peer in peers_on(threads):
+        try:
+            if isinstance(peer, PillowPeer):
+                data = encode_to_size(peer, pixels, size_bytes)
+            else:
+                data = peer.encode(pixels, COMPRESSAI_QUALITY)
+        except UnsupportedError:
+            continue
+        results.append(_measured_peer(peer, data, pixels.shape[0] * pixels.shape[1], repeat))
+    return results
 
 
-def _peer(name: str, pixels: Pixels, size: int, work: Callable[[], object], repeat: int) -> dict[str, Any]:
-    work()
+def _measured_peer(peer: Peer, data: bytes, area: int, repeat: int) -> dict[str, Any]:
+    peer.decode(data)
     seconds = []
     for _ in range(repeat):
         start = time.perf_counter()
-        work()
+        peer.decode(data)
         seconds.append(time.perf_counter() - start)
-    area = pixels.shape[0] * pixels.shape[1]
     return {
-        "name": name,
-        "bpp": round(8 * size / area, 4),
+        "name": peer.title,
+        "bpp": round(8 * len(data) / area, 4),
         "whole": percentiles(seconds),
         "megapixels_per_second": round(area / 1e6 / float(np.median(seconds)), 2),
     }
-
-
-def _pillow_peer(name: str, pixels: Pixels, size_bytes: int, repeat: int) -> dict[str, Any]:
-    from PIL import Image
-
-    image = Image.fromarray(pixels)
-    low, high, data = 1, 100, b""
-    while low < high:
-        middle = (low + high) // 2
-        buffer = io.BytesIO()
-        image.save(buffer, name, quality=middle)
-        data = buffer.getvalue()
-        low, high = (middle + 1, high) if len(data) < size_bytes else (low, middle)
-    return _peer(
-        f"Pillow {name}", pixels, len(data), lambda: np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), repeat
-    )
-
-
-def _compressai_peer(pixels: Pixels, repeat: int, threads: int) -> dict[str, Any] | None:
-    """mbt2018-mean without trained weights (their download is not ours to start): its time, not its rate."""
-    try:
-        import torch
-        from compressai.zoo import mbt2018_mean
-    except (ImportError, RuntimeError):  # the latter where torchvision does not fit torch
-        return None
-    torch.set_num_threads(threads)
-    model = mbt2018_mean(4, pretrained=False).eval()
-    model.update(force=True)
-    rows, columns = (side // 64 * 64 for side in pixels.shape[:2])
-    crop = pixels[:rows, :columns].astype(np.float32).transpose(2, 0, 1)[None] / np.float32(255)
-    with torch.no_grad():
-        packed = model.compress(torch.from_numpy(crop))
-        size = sum(len(s[0]) for s in packed["strings"])
-        return _peer(
-            "CompressAI mbt2018-mean (untrained)",
-            pixels[:rows, :columns],
-            size,
-            lambda: model.decompress(packed["strings"], packed["shape"]),
-            repeat,
-        )
 
 
 def run(
@@ -337,32 +296,31 @@ def run(
     sizes: Sequence[tuple[int, int]],
     threads: int,
     backend: str,
+    device: str | None = None,
     repeat: int,
     batch: int,
     quality: float,
     lanes: str,
     limits: Limits = DEFAULT_LIMITS,
 ) -> dict[str, Any]:
-    """Measure all targets (bundles or files), then on the CPU the peers on the first case's picture."""
-    on_device = backend.partition(":")[0] in DEVICES
+    """Measure all targets (bundles or files), then on the CPU the peers on the first case's picture. device: as for
+    `nicrt.load`."""
     cases = cases_of(
         targets,
         sizes,
         threads=threads,
-        backend=AUTO if on_device else backend,
+        backend=backend,
+        device=device,
         quality=quality,
         lanes=lanes,
         limits=limits,
     )
-    if on_device:
-        runs = [measure_on_device(case, backend, repeat=repeat, batch=batch, threads=threads) for case in cases]
-    else:
-        runs = [measure(case, repeat=repeat, batch=batch, threads=threads) for case in cases]
+    runs = [measure(case, repeat=repeat, batch=batch, threads=threads) for case in cases]
     first = cases[0]
     return {
         "machine": machine(),
         "runs": runs,
         "peers": []
-        if on_device
-        else peers(first.codec.decode(first.data), len(first.data), repeat=repeat, threads=threads),
+        if device is not None
+        else measure_peers(first.codec.decode(first.data), len(first.data), repeat=repeat, threads=threads),
     }

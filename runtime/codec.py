@@ -1,16 +1,12 @@
-"""The public Python API: load a codec bundle, encode and decode with it."""
+"""The public Python API: encode and decode with a codec bundle."""
 
 from __future__ import annotations
 
-import os
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -18,29 +14,27 @@ import numpy.typing as npt
 
 from nicrt import _core
 
-from .backends import AUTO, GraphSet
+from .backends import GraphSet
 from .bundle import Bundle
 from .choose import DEFAULT_QUALITY, Wish
+from .device.picture import Format, check_format, converted
 from .encoding import Encoding
-from .errors import ImageError, LimitError, UnsupportedError, WrongBundleError
+from .errors import LimitError, UnsupportedError, WrongBundleError
 from .fileinfo import Buffer, FileInfo, info, parse, stages_to_run
-from .installed import open_bundle, open_by_symbol_id
-from .interpreter import Interpreter
 from .iterative import Edit, check_request, normalised_weights
-from .job import Trace, Watch
-from .limits import DEFAULT_LIMITS, MAX_WORKERS, Limits, cpu_count
-from .manifest import Variant
+from .limits import Limits
 from .opened import Opened, held_against
 from .pictures import Rgb, from_array, resize
-from .plan import Round, decoding_graphs, estimated_bytes
+from .rect import Rect
 from .sampling import sample_of
 from .saturation import SaturationWarning
 from .session import Coding, Session
 from .target import Encoded, TargetWarning, Trial, psnr_of
 from .warn import warn_caller
-from .windows import Rect
 
 Pixels = npt.NDArray[np.uint8]
+Trace = Callable[[str, float], None]  # told the name of every decoding step and its seconds
+Watch = Callable[[_core.Coded], None]  # sees the symbols of every stream, zeros where not coded
 
 # Symbols per lane of the entropy coder: fewer bytes, or more lanes that work side by side
 LANES = {"compact": 16384, "balanced": 2048, "parallel": 512}
@@ -68,8 +62,6 @@ class Codec:
         self._limits = limits
         self._threads = threads
         self._graphs = GraphSet.open(bundle, backend, threads, limits)
-        self._lock = threading.Lock()
-        self._interpreters: dict[str, Interpreter] = {}
 
     @property
     def name(self) -> str:
@@ -139,17 +131,15 @@ class Codec:
         session = self._session(pixels, tile, LANES[lanes])
         part = sample_of(pixels) if edit.target.is_set else None
         sample = None if part is None else self._session(part, tile, LANES[lanes])
-        manifest = self._bundle.manifest
-        encoding = Encoding(manifest, session, sample, effort)
+        encoding = Encoding(self._bundle, session, sample, effort)
         if like is None:
             trial = encoding.best(Wish(quality, variant, scales, parameters or {}), edit)
         else:
-            trial = encoding.like(held_against(parse(like, self._limits), manifest, self._limits))
+            trial = encoding.like(held_against(parse(like, self._limits), self._bundle, self._limits))
         return self._told(trial, edit, None if like is not None else trial.wish.quality, report)
 
     def _session(self, pixels: Rgb, tile: int | None, symbols_per_lane: int) -> Session:
-        memory = partial(self._check_memory, encoding=True)
-        coding = Coding(self._bundle, self._limits, self._threads, self._interpreter, memory)
+        coding = Coding(self._bundle, self._limits, self._graphs.engine)
         return Session(coding, pixels, tile, symbols_per_lane)
 
     def _told(self, trial: Trial, edit: Edit, quality: float | None, report: Callable[[Encoded], None] | None) -> bytes:
@@ -174,6 +164,7 @@ class Codec:
         self,
         data: Buffer,
         *,
+        format: Format = "rgb",
         stage: int | None = None,
         partial: bool = False,
         strict: bool = False,
@@ -183,22 +174,43 @@ class Codec:
     ) -> Pixels:
         """Decode a .nic file → uint8 array [height, width, 3], sRGB.
 
-        stage: stop after this stage (from 1). partial: of a truncated file, decode the whole stages that are there.
-        strict: refuse a file whose float graphs are not the bundle's, and any fallback to a less preferred backend.
-        region: x, y, width, height of the part to decode, in pixels of the shown stage; only what it needs is read and
-        run where the bundle's graphs give a halo. scale: 0..1, decode the lowest stage that is large enough and
-        resample it to that share of the picture's size. trace: called with the name and the seconds of every step.
+        format: "rgb", or "planar" or "nv12", in the shapes that DevicePicture has for them. stage: stop after this
+        stage (from 1). partial: of a truncated file, decode the whole stages that are there. strict: refuse a file
+        whose float graphs are not the bundle's, and any fallback to a less preferred backend. region: x, y, width,
+        height of the part to decode, in pixels of the shown stage; only what it needs is read and run where the
+        bundle's graphs give a halo. scale: 0..1, decode the lowest stage that is large enough and resample it to that
+        share of the picture's size. trace: called with the name and the seconds of every step.
         Raises TruncatedError, CorruptError, UnsupportedError, LimitError or WrongBundleError; never returns a wrong
         picture.
         """
+        check_format(format)
         if scale is not None:
             if stage is not None or region is not None or not 0 < scale <= 1:
                 raise ValueError("scale is above 0 and at most 1, and goes without stage and region")
             file = parse(data, self._limits)
-            stage, size = held_against(file, self._bundle.manifest, self._limits).stage_for(scale)
+            stage, size = held_against(file, self._bundle, self._limits).stage_for(scale)
         pixels = self._run(data, stage=stage, partial=partial, strict=strict, region=region, trace=trace)
         assert pixels is not None
-        return pixels if scale is None else resize(pixels, size)
+        return converted(pixels if scale is None else resize(pixels, size), format)
+
+    @_memory_as_limit()
+    def decode_batch(
+        self,
+        files: Sequence[Buffer],
+        *,
+        format: Format = "rgb",
+        stage: int | None = None,
+        strict: bool = False,
+        trace: Trace | None = None,
+    ) -> Pixels:
+        """Decode files of one size, as `decode` does each → one array with an axis for them in front. Raises ValueError
+        where sizes differ, or without any file.
+        """
+        check_format(format)
+        if len({self.opened(data, stage=stage, pixels=False).rounds[-1].size for data in files}) != 1:
+            raise ValueError("a batch has at least one file, and pictures of one size")
+        pictures = (self._run(data, stage=stage, strict=strict, trace=trace) for data in files)
+        return converted(np.stack([picture for picture in pictures if picture is not None]), format)
 
     def decode_many(self, files: Iterable[Buffer], *, jobs: int = 2) -> Iterator[Pixels]:
         """Decode files side by side, `jobs` at a time, and give the pictures in order. Raises as `decode` does, at the
@@ -224,13 +236,17 @@ class Codec:
         """The symbols of every stream of a file, [channels, height, width] each, in file order. Raises as `decode`
         does.
         """
-        found: list[npt.NDArray[np.int32]] = []
-        self._run(data, pixels=False, watch=lambda _, symbols: found.append(symbols))
+        return [coded.symbols for coded in self.coded(data)]
+
+    def coded(self, data: Buffer) -> list[_core.Coded]:
+        """What was coded in every stream of a file, in file order."""
+        found: list[_core.Coded] = []
+        self._run(data, pixels=False, watch=found.append)
         return found
 
     def same_pixels(self, file: FileInfo) -> bool:
         """Whether the file was made with the very float graphs of this bundle."""
-        found = self._bundle.variant_of(file.symbol_id)
+        found = self._bundle.manifest.variant_of(file.symbol_id)
         return found is not None and found[1].picture_id == file.picture_id
 
     def _run(
@@ -246,25 +262,18 @@ class Codec:
         trace: Trace | None = None,
     ) -> Pixels | None:
         start = perf_counter()
-        opened = self.opened(data, stage=stage, partial=partial, strict=strict and pixels, pixels=pixels)
-        variant = self._bundle.manifest.variants[opened.variant]
-        self._check_memory(variant, opened.rounds, encoding=False)
-        rect = None if region is None else _rect(region, opened.rounds[-1].size)
+        engine, limits = self._graphs.engine, self._limits
+        file = parse(data, limits)
+        opened = engine.open(file, limits.pixels, limits.stages)
+        stages = stages_to_run(file, len(data), stage, partial)
+        if pixels:
+            self._check_picture_id(file, opened.picture_id, strict)
+        rect = None if region is None else _rect(region, opened.size(stages))
         if strict:
-            refuse_fallbacks(self._graphs, opened, "fell back to another backend")
-        interpreter = self._interpreter(opened.variant)
+            refuse_fallbacks(self._graphs, opened.graphs(stages), "fell back to another backend")
         if trace is not None:
             trace("parse", perf_counter() - start)
-        return interpreter.decode(
-            opened.file,
-            data,
-            opened.parameters,
-            stages=len(opened.rounds),
-            pixels=pixels,
-            region=rect,
-            watch=watch,
-            trace=trace,
-        )
+        return engine.decode(opened, data, stages, rect, pixels, trace, watch)
 
     def opened(
         self,
@@ -281,51 +290,27 @@ class Codec:
         """
         limits = self._limits if limits is None else limits
         file = parse(data, limits)
-        whole = held_against(file, self._bundle.manifest, limits)
+        whole = held_against(file, self._bundle, limits)
         stages = stages_to_run(file, len(data), stage, partial)
         if pixels:
-            self._check_picture_id(file, self._bundle.manifest.variants[whole.variant], strict)
+            self._check_picture_id(file, self._bundle.manifest.variants[whole.variant].picture_id, strict)
         return replace(whole, rounds=whole.rounds[:stages])
 
-    def _check_picture_id(self, file: _core.File, variant: Variant, strict: bool) -> None:
-        if file.picture_id.hex() == variant.picture_id:
+    def _check_picture_id(self, file: _core.File, picture_id: str, strict: bool) -> None:
+        if file.picture_id.hex() == picture_id:
             return
         message = (
             f"the file was made with another version of bundle {self.name!r} (picture id {file.picture_id.hex()}, here "
-            f"{variant.picture_id}): the pixels may differ from those that its maker saw"
+            f"{picture_id}): the pixels may differ from those that its maker saw"
         )
         if strict:
             raise WrongBundleError(message)
         warn_caller(message, PictureIdWarning)
 
-    def _interpreter(self, variant: str) -> Interpreter:
-        with self._lock:
-            if variant not in self._interpreters:
-                program = self._bundle.manifest.variants[variant].program
-                self._interpreters[variant] = Interpreter(self._bundle, program, self._graphs, self._threads)
-            return self._interpreters[variant]
 
-    def _check_memory(self, variant: Variant, items: Sequence[Round], *, encoding: bool) -> int:
-        """Bytes that these rounds need. Raises LimitError."""
-
-        def estimate(workspace: Callable[[str], float] | None) -> int:
-            graphs = self._bundle.manifest.graphs
-            return estimated_bytes(variant.program, graphs, items, encoding=encoding, workspace=workspace)
-
-        needed = estimate(None)
-        if needed > self._limits.memory_bytes:
-            needed = estimate(self._graphs.workspace)  # backends may need less; asking loads their graphs
-        if needed > self._limits.memory_bytes:
-            raise LimitError(
-                f"the picture needs about {needed >> 20} MiB, more than the limit of "
-                f"{self._limits.memory_bytes >> 20} MiB (--max-memory, Limits.memory_bytes)"
-            )
-        return needed
-
-
-def refuse_fallbacks(graphs: GraphSet, opened: Opened, what: str) -> None:
-    """Raise UnsupportedError where a graph that decoding this file runs has fallen back. what: has happened to it."""
-    for graph, reasons in graphs.fallbacks_of(decoding_graphs(opened.rounds)).items():
+def refuse_fallbacks(graphs: GraphSet, names: Collection[str], what: str) -> None:
+    """Raise UnsupportedError where one of these graphs has fallen back. what: has happened to it."""
+    for graph, reasons in graphs.fallbacks_of(names).items():
         raise UnsupportedError(f"graph {graph!r} {what}: {reasons[0]}")
 
 
@@ -334,72 +319,3 @@ def _rect(region: tuple[int, int, int, int], size: tuple[int, int]) -> Rect:
     if x < 0 or y < 0 or width < 1 or height < 1 or x + width > size[1] or y + height > size[0]:
         raise ValueError(f"region {x},{y},{width},{height} does not lie in the picture of {size[1]} x {size[0]}")
     return Rect(y, x, y + height, x + width)
-
-
-def load(
-    bundle: str | os.PathLike[str] | Buffer,
-    *,
-    threads: int | None = None,
-    backend: str = AUTO,
-    limits: Limits = DEFAULT_LIMITS,
-) -> Codec:
-    """Open a codec bundle by name ("shallow"; NICRT_BUNDLE_PATH adds places), by the path of its folder or packed file,
-    or from the bytes of a packed one.
-
-    threads: for graphs and entropy coder, None for all processors. backend: "auto" or one of `nicrt.backend_names()`.
-    Raises UnsupportedError when there is no such bundle, it is not valid, or the backend is not installed.
-    """
-    opened = open_bundle(bundle) if isinstance(bundle, str | os.PathLike) else Bundle.of_bytes(bundle)
-    return _codec(opened, threads, backend, limits)
-
-
-def _codec(bundle: Bundle, threads: int | None, backend: str, limits: Limits) -> Codec:
-    threads = cpu_count() if threads is None else threads
-    if not 1 <= threads <= MAX_WORKERS:
-        raise ValueError(f"threads is 1..{MAX_WORKERS}, not {threads}")
-    return Codec(bundle, threads=threads, backend=backend, limits=limits)
-
-
-def load_for(
-    data: Buffer, *, threads: int | None = None, backend: str = AUTO, limits: Limits = DEFAULT_LIMITS
-) -> Codec:
-    """Open the bundle that a .nic file was made with, found by the file's symbol id. Raises WrongBundleError if there
-    is none.
-    """
-    symbol = parse(data, limits).symbol_id.hex()
-    bundle = open_by_symbol_id(symbol)
-    if bundle is None:
-        raise WrongBundleError(
-            f"the file was made with codec bundle {symbol}, which is not installed; "
-            "put its folder into NICRT_BUNDLE_PATH"
-        )
-    return _codec(bundle, threads, backend, limits)
-
-
-_loaded: dict[str, Codec] = {}
-_loaded_lock = threading.Lock()
-
-
-def decode(source: Buffer | str | os.PathLike[str]) -> Pixels:
-    """Decode a .nic file, given by its bytes or its path, with the bundle that its id names → uint8 [height, width, 3].
-    Keeps the bundle loaded. Raises as `Codec.decode` does, ImageError for a file that cannot be read.
-    """
-    data = _bytes_of(source)
-    symbol = parse(data, DEFAULT_LIMITS).symbol_id.hex()
-    with _loaded_lock:
-        codec = _loaded.get(symbol)
-        if codec is None:
-            codec = _loaded[symbol] = load_for(data)
-    return codec.decode(data)
-
-
-def _bytes_of(source: Buffer | str | os.PathLike[str]) -> Buffer:
-    if not isinstance(source, str | os.PathLike):
-        try:
-            return memoryview(source)
-        except TypeError:
-            raise TypeError(f"a file is given as bytes or a path, not as {type(source).__name__}") from None
-    try:
-        return Path(source).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a name with a zero in it
-        raise ImageError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from None

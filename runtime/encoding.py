@@ -7,9 +7,9 @@ from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
+from .bundle import Bundle
 from .choose import Values, Wish, choose, for_size
 from .iterative import Edit, Point, prepare, start_of, steers
-from .manifest import Manifest
 from .opened import Opened
 from .search import Search, Searched
 from .session import Quantised, Session
@@ -25,8 +25,9 @@ class Encoding:
     """Encodes one picture; each set of parameters once. sample: a session with a part of the picture, None where that
     is too small for one. Methods raise as `Codec.encode` does."""
 
-    def __init__(self, manifest: Manifest, session: Session, sample: Session | None, effort: int) -> None:
-        self._manifest = manifest
+    def __init__(self, bundle: Bundle, session: Session, sample: Session | None, effort: int) -> None:
+        self._bundle = bundle
+        self._manifest = bundle.manifest
         self._session = session
         self._sample = sample
         self._effort = effort
@@ -64,7 +65,7 @@ class Encoding:
         return Trial(wish, variant, values, bpp, _unasked, _unasked, _unasked, clipped, data)
 
     def _choose(self, wish: Wish) -> tuple[str, Values]:
-        return choose(self._manifest, wish, self._session.size)
+        return choose(self._bundle, wish, self._session.size)
 
     def _key(self, wish: Wish) -> Hashable:
         variant, values = self._choose(wish)
@@ -97,7 +98,7 @@ class Encoding:
         return self._trials[key]
 
     def _sampled(self, sample: Session, wish: Wish) -> Trial:
-        variant, values = choose(self._manifest, wish, sample.size)
+        variant, values = choose(self._bundle, wish, sample.size)
         made = sample.quantise(variant, values, None, min(self._effort, SINGLE_PASS_EFFORT))
         return self._trial(sample, wish, made)
 
@@ -130,7 +131,7 @@ class Encoding:
             single = self._finished(self._single(wish))
             return Point(single.bpp, single.mse)
 
-        wish, goal = prepare(probe, wish, self._manifest, self._session.size, edit)
+        wish, goal = prepare(probe, wish, self._bundle, self._session.size, edit)
         made = self._session.iterate(*self._choose(wish), self._effort, goal)
         return self._finished(self._trial(self._session, wish, made))
 

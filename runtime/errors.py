@@ -7,7 +7,8 @@
     ├── LimitError          larger than a limit that the caller can raise
     ├── WrongBundleError    the file was made with another codec bundle
     ├── ImageError          the input picture cannot be read or the output not written
-    └── InternalError       a defect in nicrt
+    ├── InternalError       a defect in nicrt
+    └── CancelledError      the caller has ended the work
 
 Mistakes of the caller (a wrong type, a quality of 200) are ValueError and TypeError. `exit_code` is what the command
 line ends with; 11 goes with no error: `nicrt encode` has written a file, but missed its target. `Code` in
@@ -67,6 +68,12 @@ class InternalError(NicrtError):
     exit_code = 10
 
 
+class CancelledError(NicrtError):
+    """The caller has ended the work."""
+
+    exit_code = 130  # what an interrupted command ends with
+
+
 _FROM_STATUS: dict[int, type[Exception]] = {
     1: TruncatedError,
     2: CorruptError,
@@ -75,6 +82,7 @@ _FROM_STATUS: dict[int, type[Exception]] = {
     5: WrongBundleError,
     6: ValueError,
     7: InternalError,
+    8: CancelledError,
 }
 
 

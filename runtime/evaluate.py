@@ -1,5 +1,5 @@
 """Rate, distortion and time of a codec on pictures: real files, results in the layout of CompressAI's result files,
-Bjontegaard deltas between two of them. Bundles, and JPEG, WebP and AVIF as Pillow writes them."""
+Bjontegaard deltas between two of them. Of bundles, and of peers (`peers.py`)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RATE, PSNR, MS_SSIM = "bpp", "psnr-rgb", "ms-ssim-rgb"
 
 
 class Coder(Protocol):
-    """What is evaluated. `qualities`: where nobody asks for others."""
+    """What is evaluated: a bundle or a peer. `qualities`: where nobody asks for others."""
 
     @property
     def name(self) -> str: ...
@@ -83,57 +83,6 @@ class BundleCoder:
 
     def decode(self, data: bytes) -> Pixels:
         return self._codec.decode(data)
-
-
-@dataclass(frozen=True)
-class PillowCoder:
-    """A codec of Pillow's. `qualities` span about 0.2 to 2 bits per pixel on photographs."""
-
-    name: str
-    description: str
-    format: str
-    qualities: Sequence[float]
-    options: Mapping[str, Any]
-
-    def encode(self, pixels: Pixels, quality: float) -> bytes:
-        from PIL import Image
-
-        buffer = io.BytesIO()
-        try:
-            Image.fromarray(pixels).save(buffer, self.format, quality=round(quality), **self.options)
-        except (KeyError, OSError) as error:
-            raise UnsupportedError(f"this Pillow cannot write {self.format}: {one_line(error)}") from None
-        return buffer.getvalue()
-
-    def decode(self, data: bytes) -> Pixels:
-        from PIL import Image
-
-        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-
-
-PEERS = {
-    coder.name: coder
-    for coder in (
-        PillowCoder(
-            "jpeg",
-            "JPEG 4:4:4, optimised Huffman tables, by Pillow",
-            "JPEG",
-            (5, 10, 20, 35, 50, 65, 80, 90, 95),
-            {"subsampling": 0, "optimize": True},
-        ),
-        PillowCoder(
-            "webp", "WebP (4:2:0), method 6, by Pillow", "WEBP", (1, 10, 30, 50, 70, 80, 90, 95), {"method": 6}
-        ),
-        PillowCoder(
-            "avif",
-            "AVIF 4:4:4, speed 7, by Pillow",
-            "AVIF",
-            (20, 35, 50, 60, 70, 80, 90),
-            {"subsampling": "4:4:4", "speed": 7},
-        ),
-    )
-}
-"""Peers by the name that the command line gives them."""
 
 
 def psnr(a: Pixels, b: Pixels) -> float:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .bundle import MANIFEST, Bundle, read_manifest
+from nicrt import _core
+
+from .bundle import MANIFEST, Bundle
 from .errors import ImageError, UnsupportedError
-from .manifest import Manifest
 
 PATH_VARIABLE = "NICRT_BUNDLE_PATH"
 PACKED_SUFFIX = ".nicb"
@@ -28,18 +29,23 @@ def check_packed_target(path: Path) -> None:
     if not os.path.lexists(path):
         return
     try:
-        read_manifest(path)
+        read_listing(path)
     except UnsupportedError:
         raise ImageError(f"cannot write {path}: what is there is no packed bundle; name another") from None
 
 
 @dataclass(frozen=True)
 class Found:
-    """A bundle's folder or packed file. problem: one line on why it is left out; its manifest is None then."""
+    """A bundle's folder or packed file. problem: one line on why it is left out; listing is None then."""
 
     place: Path
-    manifest: Manifest | None = None
+    listing: _core.Listing | None = None
     problem: str | None = None
+
+
+def read_listing(place: Path) -> _core.Listing:
+    """What finds the bundle in a folder or packed file. Raises UnsupportedError for what is none."""
+    return _core.Listing.read(os.fspath(place))
 
 
 def installed() -> Iterator[Found]:
@@ -56,7 +62,7 @@ def installed() -> Iterator[Found]:
             continue
         for bundle in bundles:
             try:
-                yield Found(bundle, read_manifest(bundle))
+                yield Found(bundle, read_listing(bundle))
             except UnsupportedError as error:
                 yield Found(bundle, problem=str(error))
             except OSError as error:  # a link to where this user may not look, or to a name that is too long
@@ -85,11 +91,11 @@ def open_bundle(name_or_path: str | os.PathLike[str]) -> Bundle:
     path = Path(name_or_path)
     if is_path(name_or_path):
         return Bundle.open(path)
-    bundle = _first_usable(lambda manifest: manifest.name == str(name_or_path))
+    bundle = _first_usable(lambda listing: listing.name == str(name_or_path))
     if bundle is not None:
         return bundle
     places = list(installed())
-    names = {found.manifest.name for found in places if found.manifest}
+    names = {found.listing.name for found in places if found.listing}
     problems = sum(found.problem is not None for found in places)
     left_out = f"; {problems} places are left out, `nicrt bundles` says why" * bool(problems)
     if _is_bundle(path):
@@ -109,15 +115,15 @@ def is_path(name_or_path: str | os.PathLike[str]) -> bool:
 
 def open_by_symbol_id(symbol: str) -> Bundle | None:
     """The bundle with a variant of this symbol id (hex), None where there is none. Raises as `open_bundle` does."""
-    return _first_usable(lambda manifest: manifest.variant_of(symbol) is not None)
+    return _first_usable(lambda listing: symbol in listing.symbol_ids)
 
 
-def _first_usable(fits: Callable[[Manifest], bool]) -> Bundle | None:
+def _first_usable(fits: Callable[[_core.Listing], bool]) -> Bundle | None:
     """The first installed bundle whose manifest fits and that can be used. A broken one must not hide a whole one
     behind it: where there are several, their parts are read too."""
     places = []
     for found in installed():
-        if found.manifest is not None and fits(found.manifest):
+        if found.listing is not None and fits(found.listing):
             places.append(found.place)
             if found.place.parent == SHIPPED:  # which need no second choice
                 break

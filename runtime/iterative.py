@@ -17,8 +17,7 @@ import numpy.typing as npt
 from .bundle import Bundle
 from .choose import Wish, choose
 from .errors import UnsupportedError, one_line
-from .manifest import Entropy, Manifest, Parameter, Program
-from .plan import Parameters
+from .manifest import Entropy, Parameter, Program
 from .target import Target
 
 STEPS = {6: 0, 7: 200, 8: 600, 9: 2000}
@@ -119,11 +118,11 @@ def _inside(edit: Edit) -> Edit:
     return replace(edit, bpp=bpp, psnr=None if edit.psnr is None else edit.psnr + _MARGIN_PSNR)
 
 
-def prepare(probe: Probe, wish: Wish, manifest: Manifest, size: tuple[int, int], edit: Edit) -> tuple[Wish, Goal]:
+def prepare(probe: Probe, wish: Wish, bundle: Bundle, size: tuple[int, int], edit: Edit) -> tuple[Wish, Goal]:
     """The wish with the best tables of side information, and what the iterations are to reach, by single passes."""
     slope = _slope(probe, wish)
-    variant, values = choose(manifest, wish, size)
-    for parameter in _open_table_sets(manifest.variants[variant].program, wish):
+    variant, values = choose(bundle, wish, size)
+    for parameter in _open_table_sets(bundle.manifest.variants[variant].program, wish):
         wish = _with_best(probe, wish, parameter, values[parameter.name][0], slope)
     return wish, Goal(slope, probe(wish).bpp, _inside(edit))
 
@@ -166,8 +165,8 @@ def _with_best(probe: Probe, wish: Wish, parameter: Parameter, value: int, slope
 
 def edited_symbols(
     bundle: Bundle,
-    program: Program,
-    values: Parameters,
+    variant: str,
+    values: dict[str, list[int]],
     picture: npt.NDArray[np.float32],
     goal: Goal,
     effort: int,
@@ -176,4 +175,4 @@ def edited_symbols(
     """The symbols of every stream after `STEPS[effort]` steps; picture: float32 [height, width, 3] in [0, 1]."""
     from nicrt.export.editing import edit
 
-    return edit(bundle, program, values, picture, goal, STEPS[effort], threads)
+    return edit(bundle, variant, values, picture, goal, STEPS[effort], threads)

@@ -1,42 +1,40 @@
-"""The manifest of a codec bundle: types that are its schema, and the checks that types cannot say.
+"""The manifest of a codec bundle in Python: its types, which are its schema.
 
-What the fields mean is in docs/BUNDLE.md. The JSON Schema beside this file (`manifest.schema.json`) is generated from
-these types; a test keeps the two equal.
+What the fields mean is in docs/BUNDLE.md. The core reads and checks a manifest (cpp_ext/src/bundle); the text that it
+gives has these types. The JSON Schema beside this file (`manifest.schema.json`) is generated from them; a test keeps
+the two equal.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
-from .errors import UnsupportedError, one_line
-from .native_form import END, Hash, Int32, Name, NativeForm, Strict, plain, unique_fields
+from .native_form import END, Hash, Int32, Name, NativeForm, Strict
 
 BUNDLE_FORMAT = 2
-FEATURES: frozenset[str] = frozenset()
-"""Names that `requires` may have: what a reader of BUNDLE_FORMAT need not know. None so far."""
-MAX_MANIFEST_BYTES = 1 << 20
 MAX_GRAPHS = 256
 MIN_BAND_ROWS = 4  # a graph call for every row would be as many calls as the picture has rows
-MAX_DEPTH = 32  # of provenance, the only part without a schema
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9_.-]*"  # `__metadata__` would be no file of a packed bundle
 FilePath = Annotated[str, Meta(pattern=rf"^{_PART}(/{_PART})?{END}")]
-Positive = Annotated[int, Meta(ge=1, le=1 << 24)]
+MAX_SIDE = 1 << 24
+Positive = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
 PerPixel = Annotated[float, Meta(ge=0, le=1e9)]  # more would overflow what is reckoned from it
 DType = Literal["float32", "float16", "int32", "int64", "uint8", "uint16"]
+PICTURE, SIZE, ROWS, COLUMNS = "@x", "@size", "@rows", "@cols"
+"""Sources of graph steps that are neither tensors nor parameters."""
+BY_CHANNEL = "channel"
+MAX_INDEX_TABLES = 64  # so that 64 and more mean "not coded" in every table group that is used by index
 INTEGERS = frozenset({"int32", "int64", "uint8", "uint16"})
 
-# A dimension is a number, or a symbol with a factor: "64h" is 64 * h. Ports that share a symbol are related by it.
-DIMENSION = re.compile(r"^([1-9][0-9]{0,6})?([a-z]+)" + END)
 BATCH = "n"
 """The symbol that stands for the pictures of a batch: always a tensor's first dimension. What has no `n` is shared by
 the whole batch."""
-Dimension = Positive | Annotated[str, Meta(pattern=DIMENSION.pattern)]
+Dimension = Positive | Annotated[str, Meta(pattern=r"^([1-9][0-9]{0,6})?([a-z]+)" + END)]
+"""A number, or a symbol with a factor: "64h" is 64 * h. Ports that share a symbol are related by it."""
 
 
 class Port(Strict):
@@ -44,8 +42,17 @@ class Port(Strict):
     under which the graph is exact."""
 
     dtype: DType
-    dims: list[Dimension]
+    dims: Annotated[list[Dimension], Meta(max_length=8)]
     range: tuple[Int32, Int32] | None = None
+
+
+def spatial_axes(port: Port) -> tuple[tuple[int, int], int] | None:
+    """Row and column axis of a port, and the factor of its dimensions ("4h", "4w": 4); None if it is not spatial."""
+    found = [(axis, *factored(dimension)) for axis, dimension in enumerate(port.dims) if dimension != BATCH]
+    found = [(axis, factor, symbol) for axis, factor, symbol in found if symbol]
+    if [symbol for _, _, symbol in found] != ["h", "w"] or found[0][1] != found[1][1]:
+        return None
+    return (found[0][0], found[1][0]), found[0][1]
 
 
 class Proof(Strict):
@@ -93,14 +100,14 @@ class Graph(Strict):
         """The dimension symbols that only outputs have: height and width of the round's picture, in this order."""
         inputs = [d for port in self.inputs.values() for d in port.dims]
         outputs = [d for port in self.outputs.values() for d in port.dims]
-        known, made = ([m[2] for d in dims if (m := DIMENSION.match(str(d)))] for dims in (inputs, outputs))
+        known, made = ([symbol for _, symbol in map(factored, dims) if symbol] for dims in (inputs, outputs))
         return [symbol for symbol in dict.fromkeys(made) if symbol not in known]
 
 
 class Tables(Strict):
     """The entropy tables (safetensors): per group G the arrays `G.low` int16 [T], `G.shift` uint8 [T], `G.size` int32
     [T], `G.frequency` uint16 [sum of sizes], and for `by: channel` also `G.channel` int32 [sets, channels]. `groups`:
-    group → its leaf hash (`TableGroup.leaf`)."""
+    group → its leaf hash."""
 
     file: FilePath
     groups: dict[Name, Hash]
@@ -230,13 +237,6 @@ class Manifest(Strict):
     provenance: dict[str, Any] = {}
 
     @property
-    def files(self) -> list[str]:
-        """Every file of the bundle besides the manifest, sorted."""
-        forms = [graph.onnx for graph in self.graphs.values()]
-        named = [self.tables, self.weights, self.card, *forms]
-        return sorted({entry.file for entry in named if entry is not None})
-
-    @property
     def onnx_hashes(self) -> set[str]:
         """SHA-256 of every ONNX file."""
         return {graph.onnx.sha256 for graph in self.graphs.values() if graph.onnx is not None}
@@ -246,66 +246,18 @@ class Manifest(Strict):
         return next(((n, v) for n, v in self.variants.items() if v.symbol_id == symbol), None)
 
 
-class _Version(Struct):
-    """What a manifest of any format says about who can read it."""
-
-    bundle_format: int
-    requires: list[Name] = []
-
-
-def decode(data: bytes) -> Manifest:
-    """Parse and check manifest bytes. Raises UnsupportedError, naming the place, for anything the schema does not
-    allow.
-    """
-    if len(data) > MAX_MANIFEST_BYTES:
-        raise UnsupportedError(f"the manifest has {len(data)} bytes, more than {MAX_MANIFEST_BYTES}")
-    try:
-        document = json.loads(data, object_pairs_hook=unique_fields)
-        _check_version(msgspec.json.decode(data, type=_Version))
-        manifest = msgspec.json.decode(data, type=Manifest)
-        _check_shown(document)
-    except (ValueError, msgspec.ValidationError) as error:  # msgspec's DecodeError is a ValueError
-        raise UnsupportedError(f"the bundle's manifest is not valid: {one_line(error)}") from None
-    except RecursionError:
-        raise UnsupportedError("the bundle's manifest is not valid: it is nested too deeply") from None
-    if _is_deep(manifest.provenance):
-        raise UnsupportedError(f"the bundle's provenance is nested deeper than {MAX_DEPTH} levels")
-    return manifest
+def factored(dimension: int | str) -> tuple[int, str]:
+    """Factor and symbol of a dimension: "64h" → 64, "h"; of a number the number and ""."""
+    if isinstance(dimension, int):
+        return dimension, ""
+    symbol = dimension.lstrip("0123456789")
+    return int(dimension.removesuffix(symbol) or 1), symbol
 
 
-def _check_shown(document: dict[str, Any]) -> None:
-    """What a stage shows are graph steps, each with its `op`, which msgspec asks for only to tell types apart."""
-    for name, variant in document["variants"].items():
-        for stage in variant["program"]["stages"]:
-            show = stage["show"] if isinstance(stage["show"], list) else [stage["show"]]
-            if any(isinstance(run, dict) and "op" not in run for run in show):
-                raise ValueError(f"a graph that shows a stage of variant {name!r} lacks the field `op`")
-
-
-def _check_version(version: _Version) -> None:
-    if version.bundle_format != BUNDLE_FORMAT:
-        raise UnsupportedError(
-            f"the bundle has format {version.bundle_format}; this nicrt reads format {BUNDLE_FORMAT}: export it again"
-        )
-    unknown = set(version.requires) - FEATURES
-    if unknown:
-        raise UnsupportedError(f"the bundle requires {min(unknown)!r}: install a nicrt that has it")
-
-
-def _is_deep(value: object) -> bool:
-    """Whether a JSON value has more than MAX_DEPTH levels: printing it would exhaust the stack."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        inner = [v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list)]
-        level = [item for items in inner for item in items]
-        if not level:
-            return False
-    return True
-
-
-def encode(manifest: Manifest) -> bytes:
-    """Manifest → JSON bytes, indented, the same for the same manifest."""
-    return msgspec.json.format(msgspec.json.encode(plain(manifest)), indent=2) + b"\n"
+def parameter_source(source: str) -> tuple[str, bool]:
+    """`$p` or `$p[i]` → the parameter's name, and whether only its element for the round is meant."""
+    name = source.removeprefix("$")
+    return name.removesuffix("[i]"), name.endswith("[i]")
 
 
 def schema() -> bytes:

@@ -7,13 +7,9 @@ picture of them. Weights are named here and stored in the bundle's file of weigh
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import msgspec
-from msgspec import NODEFAULT, Meta, Struct
+from msgspec import Meta, Struct
 
 END = r"$(?!\n)"
 """Of a pattern: in Python, `$` alone is also before a line feed that ends the text."""
@@ -30,69 +26,23 @@ Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Number = Annotated[float, Meta(ge=-1e30, le=1e30)]
 WeightType = Literal["float32", "float16", "int32", "int16", "int8", "uint8"]
 
-_ITEM_BYTES = {"float32": 4, "float16": 2, "int32": 4, "int16": 2, "int8": 1, "uint8": 1}
+NO_HASH = "0" * 64
+"""Until what it is of has been written."""
 MAX_OPERATIONS = 1024
 MAX_LAYERS = 64
 MAX_TERMS = 64
 
 
 class Strict(Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """An object of the manifest: unknown fields are refused, fields at their default left out."""
-
-
-def plain(value: object) -> object:
-    """Objects as dictionaries of JSON's types, fields at their default left out. (msgspec alone leaves out those that
-    are the default's very object, so that what it writes would depend on where a value came from.)"""
-    if isinstance(value, Strict):
-        config = value.__struct_config__
-        fields: dict[str, object] = {config.tag_field: config.tag} if config.tag_field else {}
-        for name, written, default in _fields(type(value)):
-            item = getattr(value, name)
-            if default is NODEFAULT or item != default:
-                fields[written] = plain(item)
-        return fields
-    if isinstance(value, Mapping):
-        return {name: plain(item) for name, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [plain(item) for item in value]
-    return value
-
-
-@cache
-def _fields(kind: type[Strict]) -> list[tuple[str, str, object]]:
-    """Name, name in JSON and default of each field."""
-    return [
-        (
-            field.name,
-            field.encode_name,
-            field.default if field.default_factory is NODEFAULT else field.default_factory(),
-        )
-        for field in msgspec.structs.fields(kind)
-    ]
-
-
-def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object's pairs → its fields. Raises ValueError for a name that is there twice: one reader would believe
-    the first, another the second."""
-    seen = set[str]()
-    for name, _ in pairs:
-        if name in seen:
-            raise ValueError(f"field {name!r} is there twice")
-        seen.add(name)
-    return dict(pairs)
+    """An object of the manifest."""
 
 
 class View(Strict):
-    """What a graph uses of a stored tensor: of each dimension the first `shape` places. sha256: of this part
-    (`ids.tensor_leaf`)."""
+    """What a graph uses of a stored tensor: of each dimension the first `shape` places. sha256: of this part."""
 
     dtype: WeightType
     shape: Annotated[list[Extent], Meta(min_length=1, max_length=4)]
     sha256: Hash
-
-    @property
-    def size_bytes(self) -> int:
-        return _ITEM_BYTES[self.dtype] * math.prod(self.shape)
 
 
 class Constant(Strict, tag="constant", tag_field="kind"):

@@ -1,4 +1,4 @@
-"""Folders of this user alone, for what nicrt keeps and later believes: marks of passed proofs, and plans, which are
+"""Folders of this user alone, for what nicrt keeps and later believes: marks of passed proofs, and engines, which are
 programs of a GPU.
 
 What another user could have put there is not read. That takes a folder of this user (or of root) that nobody else may

@@ -1,9 +1,5 @@
-"""Which shapes a bundle's graphs meet for pictures of given sizes, from its programs alone: what compilers that work
-ahead of time call optimisation profiles.
-
-The programs are walked as the interpreter walks them, with shapes in place of tensors: pictures are padded to the
-stage's alignment, streams have the shapes of their entropy steps, and a graph's outputs follow from its inputs by the
-dimension symbols of its ports. Nothing runs.
+"""Which shapes a bundle's graphs meet for pictures of given sizes, from its programs' plans alone: what compilers that
+work ahead of time call optimisation profiles.
 """
 
 from __future__ import annotations
@@ -14,12 +10,14 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from .errors import UnsupportedError
-from .manifest import DIMENSION, Entropy, Graph, Manifest, Port, Program, Run
-from .plan import Parameters, Round, default_parameters, rounds
-from .proofs import shape_of
-from .validate import COLUMNS, PICTURE, ROWS, SIZE, parameter_source
+from nicrt import _core
 
+from .bundle import Bundle
+from .errors import UnsupportedError
+from .manifest import Graph, Port
+from .proofs import shape_of
+
+MAX_EFFORT = 9
 Shape = tuple[int, ...]
 Three = tuple[Shape, Shape, Shape]
 
@@ -78,15 +76,16 @@ class _Use:
         return math.prod(self.symbols.values())
 
 
-def profiles(manifest: Manifest, pictures: Pictures, *, encoding: bool = False) -> dict[str, Profile]:
+def profiles(bundle: Bundle, pictures: Pictures, *, encoding: bool = False) -> dict[str, Profile]:
     """The profile of each graph that decoding runs, with `encoding` of those of the encoder too. Lists of sizes
     (layers) are those that the programs have by default. The proof vectors of exact graphs lie inside their profiles.
     """
+    manifest = bundle.manifest
     found: dict[str, list[list[_Use]]] = {}
     for number, size in enumerate((pictures.least, pictures.usual, pictures.most)):
         batch = 1 if number == 0 else pictures.batch
-        for variant in manifest.variants.values():
-            for use in _uses(variant.program, manifest.graphs, size, batch, encoding):
+        for variant in manifest.variants:
+            for use in _uses(bundle, variant, size, batch, encoding):
                 found.setdefault(use.graph, [[], [], []])[number].append(use)
     return {name: _provable(_profile(*uses), manifest.graphs[name]) for name, uses in found.items()}
 
@@ -117,71 +116,30 @@ def _elementwise(choose: Callable[[Iterable[int]], int], pairs: Sequence[tuple[i
     return choose(pair[0] for pair in pairs), choose(pair[1] for pair in pairs)
 
 
-def _uses(
-    program: Program, graphs: Mapping[str, Graph], size: tuple[int, int], batch: int, encoding: bool
-) -> Iterator[_Use]:
+def _uses(bundle: Bundle, variant: str, size: tuple[int, int], batch: int, encoding: bool) -> Iterator[_Use]:
     """Every run of every graph for pictures of one size."""
-    parameters = default_parameters(program, size)
-    tensors: dict[str, Shape] = {}
-    for item in rounds(program, parameters, size):
-        for step in item.stage.steps:
-            if isinstance(step, Entropy):
-                tensors[step.out] = (batch, *item.shape(step))
-            elif encoding or not step.enc:
-                yield from _run(step, graphs, item, parameters, tensors, batch)
-        shown = dict(tensors)
-        for run in item.stage.show_runs:
-            yield from _run(run, graphs, item, parameters, shown, batch)
+    values = _core.default_values(bundle.core, variant, size)
+    rounds = _core.rounds_of(bundle.core, variant, values, size)
+    plans = [
+        _core.plan(bundle.core, variant, values, size, rounds=count + 1, batch=batch, windows=False)
+        for count in range(len(rounds))  # every round may be the last one, which is shown
+    ]
+    if encoding and bundle.manifest.variants[variant].program.encodes:
+        plans += [
+            _core.plan(bundle.core, variant, values, size, encode=True, effort=effort, batch=batch, windows=False)
+            for effort in range(1 + MAX_EFFORT)
+        ]
+    for plan in plans:
+        for step in plan.steps:
+            if isinstance(step, _core.GraphStep):
+                yield from _runs(plan, step)
 
 
-def _run(
-    run: Run, graphs: Mapping[str, Graph], item: Round, parameters: Parameters, tensors: dict[str, Shape], batch: int
-) -> Iterator[_Use]:
-    """The uses of one step, whose outputs are added to `tensors`."""
-    graph, symbols = graphs[run.graph], dict[str, int]()
-    values = {port: item.size for port, source in run.inputs.items() if source == SIZE}
-    for rows in _bands(run, item):
-        shapes = {port: _shape(s, item, parameters, tensors, batch, rows) for port, s in run.inputs.items()}
-        symbols = _bind(run.graph, graph.inputs, shapes)
-        for name in (run.graph, *run.effort.values()):
-            yield _Use(name, symbols, values)
-    known = {**symbols, **dict(zip(graph.sized_symbols, item.size, strict=False))}
-    for port, name in run.outputs.items():
-        shape = shape_of(graph.outputs[port], known)
-        tensors[name] = shape if run.bands is None else (*shape[:2], item.padded[0], *shape[3:])
-
-
-def _bands(run: Run, item: Round) -> list[int]:
-    """Rows that the step may run at a time; of bands, how many the last one can have, whatever the picture's height,
-    and how many the others have."""
-    rows = item.padded[0]
-    if run.bands is None:
-        return [rows]
-    return [math.gcd(run.bands, item.stage.align), min(run.bands, rows)]
-
-
-def _shape(
-    source: str, item: Round, parameters: Parameters, tensors: Mapping[str, Shape], batch: int, rows: int
-) -> Shape:
-    height, width = item.padded
-    fixed: dict[str, Shape] = {PICTURE: (batch, 3, height, width), SIZE: (2,), ROWS: (rows,), COLUMNS: (width,)}
-    if source.startswith("$"):
-        name, of_round = parameter_source(source)
-        return (1 if of_round else len(parameters[name]),)
-    return fixed[source] if source in fixed else tensors[source]
-
-
-def _bind(graph: str, ports: Mapping[str, Port], shapes: Mapping[str, Shape]) -> dict[str, int]:
-    """Extents of the dimension symbols at these shapes."""
-    symbols: dict[str, int] = {}
-    for name, port in ports.items():
-        for extent, dimension in zip(shapes[name], port.dims, strict=True):
-            match = DIMENSION.match(str(dimension))
-            if match is not None:
-                symbols.setdefault(match[2], extent // int(match[1] or 1))
-        if shape_of(port, symbols) != shapes[name]:
-            raise UnsupportedError(
-                f"graph {graph!r}: port {name!r} is {port.dims}, which {shapes[name]} does not fit; a bundle exported "
-                "without a batch dimension runs one picture at a time"
-            )
-    return symbols
+def _runs(plan: _core.Plan, step: _core.GraphStep) -> Iterator[_Use]:
+    """The extents of a step's runs; of bands, those of the others and of the least that may be the last."""
+    values = {source.port: plan.rounds[step.round].size for source in step.inputs if source.kind == "size"}
+    if step.banded:
+        if not step.least_symbols:
+            raise UnsupportedError(f"graph {step.graph!r} cannot run in bands of pictures of any height")
+        yield _Use(step.graph, step.least_symbols, values)
+    yield _Use(step.graph, step.symbols, values)

@@ -7,22 +7,18 @@ added to them. On dithers, checkerboards and type three rounds of that give 3 to
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .manifest import Entropy, Program, Run, Stage
-from .tables import TableGroup
-from .validate import BY_CHANNEL, PICTURE
-from .windows import Rect
+from nicrt import _core
 
-if TYPE_CHECKING:
-    from .interpreter import Interpreter
-    from .job import Job
-    from .plan import Round
+from .manifest import BY_CHANNEL, MAX_SIDE, PICTURE, Entropy, Graph, Program, Run, Stage
+from .rect import Rect
 
 BLOCK = 64
 """Edge in pixels of the parts of a picture that keep their latents or change them."""
@@ -95,36 +91,55 @@ class Refinement:
         first = [run for run in others if read & set(run.outputs.values())]
         return cls(first[0], levels[0], show, quantiser) if len(first) == 1 else None
 
-    def fits(self, step: Entropy | Run, job: Job) -> bool:
+    def fits(self, step: Entropy | Run, execution: _core.Execution) -> bool:
         """Whether the quantising step has run, and its tensors lie where the picture does."""
         quantiser = self.quantiser
         names = (quantiser.latents, quantiser.means, quantiser.symbols.out, quantiser.symbols.by)
-        return step is quantiser.step and all(
-            job.tensors[name].rect is not None and BLOCK % job.tensors[name].stride == 0 for name in names
-        )
+        return step is quantiser.step and all(stride and BLOCK % stride == 0 for stride in map(execution.stride, names))
+
+    def halo(self, graphs: Mapping[str, Graph]) -> int:
+        """Pixels around a window on which its steps depend; a whole picture where that is not known."""
+        runs = (self.analysis, self.deepen, self.show)
+        halos = [graphs[name].halo for run in runs for name in (run.graph, *run.effort.values())]
+        return max(MAX_SIDE if halo is None else halo for halo in halos)
 
 
-def refine(
-    refinement: Refinement, interpreter: Interpreter, item: Round, job: Job, tables: TableGroup, blocks: Mask
-) -> None:
-    """Change the job's symbols in those of the `blocks` (BLOCK pixels each, bool [rows, columns]) where that is worth
-    its bits. The quantising step has run."""
+@dataclass(frozen=True)
+class Attempt:
+    """An encode whose quantising step has just run. numbers: of the program's steps in the plans that have them."""
+
+    execution: _core.Execution
+    align: int
+    padded: tuple[int, int]
+    halo: int
+    numbers: Mapping[int, tuple[_core.Plan, int]]
+
+    def evaluate(self, run: Run, graph: str, rect: Rect, given: Mapping[str, Array]) -> dict[str, Array]:
+        """Run a graph in the place of a step's on `rect`, some of its sources given → the step's tensors."""
+        plan, number = self.numbers[id(run)]
+        made = self.execution.evaluate(plan, number, graph, rect, dict(given))
+        return dict(zip(run.outputs.values(), made, strict=True))
+
+
+def refine(refinement: Refinement, attempt: Attempt, tables: _core.Codebook, blocks: Mask) -> None:
+    """Change the symbols in those of the `blocks` (BLOCK pixels each, bool [rows, columns]) where that is worth its
+    bits."""
     if not blocks.any():
         return
-    job.change(refinement.quantiser.symbols.out)
-    bounds = Rect.of(item.padded)
+    symbols = attempt.execution.change(refinement.quantiser.symbols.out)
+    bounds = Rect.of(attempt.padded)
     for window in bounds.windows(WINDOW):
         rows, columns = np.nonzero(blocks[_blocks_of(window)])
         if len(rows):
             top, left = window.top + BLOCK * int(rows.min()), window.left + BLOCK * int(columns.min())
             bottom, right = window.top + BLOCK * int(rows.max() + 1), window.left + BLOCK * int(columns.max() + 1)
             rect = Rect(top, left, min(bottom, window.bottom), min(right, window.right))
-            _Part(refinement, interpreter, item, job, tables, rect).refine()
+            _Part(refinement, attempt, tables, rect).refine(symbols)
 
 
-def is_missed(refinement: Refinement, interpreter: Interpreter, item: Round, job: Job, tables: TableGroup) -> bool:
+def is_missed(refinement: Refinement, attempt: Attempt, tables: _core.Codebook) -> bool:
     """Whether coding all symbols would lessen the squared error of some part of the picture to MISSED of it."""
-    parts = (_Part(refinement, interpreter, item, job, tables, rect) for rect in Rect.of(item.padded).windows(WINDOW))
+    parts = (_Part(refinement, attempt, tables, rect) for rect in Rect.of(attempt.padded).windows(WINDOW))
     return any(part.misses_symbols() for part in parts)
 
 
@@ -133,43 +148,45 @@ class _Part:
     """One rectangle of a picture. Graphs run on `around` it."""
 
     steps: Refinement
-    interpreter: Interpreter
-    item: Round
-    job: Job
-    tables: TableGroup
+    attempt: Attempt
+    tables: _core.Codebook
     rect: Rect
 
     @cached_property
     def around(self) -> Rect:
-        halo = max(self.interpreter.halo(run) for run in (self.steps.analysis, self.steps.deepen, self.steps.show))
-        return self.rect.grown(halo, self.item.stage.align, Rect.of(self.item.padded))
+        return self.rect.grown(self.attempt.halo, self.attempt.align, Rect.of(self.attempt.padded))
+
+    def _picture(self) -> Floats:
+        return self.attempt.execution.picture(0, self.around)
 
     def misses_symbols(self) -> bool:
-        quantiser, picture = self.steps.quantiser, self.job.pixels(self.item, self.around)
+        quantiser, picture = self.steps.quantiser, self._picture()
         symbols, means = self._tensor(quantiser.symbols.out), self._tensor(quantiser.means)
         kept = self._kept(symbols)
         errors = [float(np.square(self._error(picture, values, means)).sum()) for values in (kept, symbols)]
         return errors[1] < MISSED * errors[0]
 
-    def refine(self) -> None:
-        picture, latents = self.job.pixels(self.item, self.around), self._tensor(self.steps.quantiser.latents)
+    def refine(self, symbols: Symbols) -> None:
+        """symbols: of the whole picture, to be changed."""
+        picture, latents = self._picture(), self._tensor(self.steps.quantiser.latents)
         own, refined, missing = self._analysed(picture), latents, self._missing(picture, latents)
         for _ in range(ROUNDS):
             refined = refined + self._analysed(picture + missing / np.float32(255)) - own
             missing = self._missing(picture, refined)
         before, after = self._quantised(latents), self._quantised(refined)
         better = self._is_better(picture, before, after, missing)
-        symbols, stride = self.steps.quantiser.symbols, self.steps.quantiser.symbols.stride
+        stride = self.steps.quantiser.symbols.stride
         places = better.repeat(BLOCK // stride, 0).repeat(BLOCK // stride, 1)
         before, after = self._inner(before, stride), self._inner(after, stride)
         places = places[: before.shape[2], : before.shape[3]]
-        self.job.tensors[symbols.out].paste(np.where(places, after, before), self.rect)
+        top, left, bottom, right = (edge // stride for edge in self.rect)
+        symbols[:, :, top:bottom, left:right] = np.where(places, after, before)
 
     def _tensor(self, name: str) -> Array:
-        return self.job.tensors[name].crop(self.around)
+        return self.attempt.execution.tensor(name, self.around)
 
     def _run(self, step: Run, given: dict[str, Array], name: str = "") -> dict[str, Array]:
-        return self.interpreter.evaluate(name or step.graph, step, self.item, self.job, self.around, given)
+        return self.attempt.evaluate(step, name or step.graph, self.around, given)
 
     def _analysed(self, picture: Floats) -> Floats:
         """Latents by the analysis of the lowest effort, which is linear in the shipped bundle."""
@@ -197,15 +214,15 @@ class _Part:
 
     def _kept(self, symbols: Symbols) -> Symbols:
         """Those that are coded, 0 in place of the others."""
-        return np.where(self._tensor(self.steps.quantiser.symbols.by) < self.tables.count, symbols, 0)
+        return np.where(self._tensor(self.steps.quantiser.symbols.by) < len(self.tables), symbols, 0)
 
     def _is_better(self, picture: Floats, before: Symbols, after: Symbols, missing: Floats) -> Mask:
         """Blocks in which `after` lessens the error by more than its bits are worth: a bit more for every coded symbol
         halves its quantisation step, and takes 2 ln 2 of what rounding adds to the error. `missing`: the error of
         `after` without rounding."""
         means, index = self._tensor(self.steps.quantiser.means), self._tensor(self.steps.quantiser.symbols.by)
-        coded = index < self.tables.count
-        lengths, rows = self.tables.code_lengths(REACH), np.minimum(index, self.tables.count - 1)
+        coded = index < len(self.tables)
+        lengths, rows = self.tables.code_lengths(REACH), np.minimum(index, len(self.tables) - 1)
         errors, bits = [], []
         for symbols in (before, after):
             errors.append(self._means(np.square(self._error(picture, symbols, means)).mean((0, 1))))

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,19 +18,16 @@ from .bundle import Bundle
 from .choose import Values
 from .errors import CorruptError, LimitError, UnsupportedError
 from .fileinfo import parse
-from .interpreter import Interpreter
 from .iterative import Goal, edited_symbols
-from .job import Coded
 from .limits import Limits
-from .manifest import Entropy, Variant
-from .memo import Memo
-from .pictures import Rgb
-from .plan import Round, check_parameters, whole_rounds
+from .manifest import Program, Run
+from .pictures import Rgb, resample
+from .refinement import Attempt, Refinement
 from .saturation import Saturated
-from .tables import TableGroup
 from .target import mean_squared_error
 from .thinning import Floats, order_of
-from .validate import BY_CHANNEL
+
+T = TypeVar("T")
 
 HEADER_BYTES, SEGMENT_BYTES, LANE_BYTES = 32, 8, 2
 """What a file without its parameters, a tile's segment and each lane add to the code lengths of symbols, about: ids,
@@ -38,14 +36,11 @@ checksums, entries in the header, and the part of the coder's state that says no
 
 @dataclass(frozen=True)
 class Coding:
-    """What a session takes from its codec. interpreter: of a variant. memory: bytes that rounds of a variant need;
-    raises LimitError where that is too much."""
+    """What a session takes from its codec."""
 
     bundle: Bundle
     limits: Limits
-    threads: int
-    interpreter: Callable[[str], Interpreter]
-    memory: Callable[[Variant, Sequence[Round]], int]
+    engine: _core.Engine
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,7 @@ class Quantised:
 
     variant: str
     parameters: Values
-    streams: list[list[Coded]]
+    streams: list[list[_core.Coded]]
     clipped: tuple[str, ...]
 
 
@@ -68,7 +63,7 @@ class Session:
         self._coding = coding
         self._tile = tile
         self._symbols_per_lane = symbols_per_lane
-        self._memo: Memo | None = None
+        self._memo: _core.Memo | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -84,58 +79,114 @@ class Session:
         self, variant: str, values: Values, open_parameters: Collection[str], effort: int
     ) -> tuple[Values, bytes, tuple[str, ...]]:
         """Parameters, file and what was clipped; nothing is kept. The encoder may change open parameters."""
-        self._check(variant, values)
-        interpreter, tile = self._coding.interpreter(variant), self._tile_of(variant)
+        self._check(variant, values, effort)
+        choice, tile = self._choice(variant, open_parameters, effort), self._tile_of(variant)
 
-        def encode(values: Values, choice: AnalysisChoice, clipped: list[Saturated]) -> list[list[_core.EncodedStream]]:
-            return interpreter.encode(
-                self.pixels,
-                values,
-                tile=tile,
-                symbols_per_lane=self._symbols_per_lane,
-                effort=effort,
-                choice=choice,
-                clipped=clipped,
-            )
+        def code(coded: _core.Coded) -> _core.EncodedStream:
+            return coded.encode(tile, self._symbols_per_lane)
 
-        values, streams, clipped = encode_looking(interpreter, values, open_parameters, effort, encode)
+        def encode(values: Values, clipped: list[Saturated]) -> list[list[_core.EncodedStream]]:
+            return self._run(variant, values, effort, code, clipped, choice=choice)
+
+        values, streams, clipped = encode_looking(choice, values, encode)
         return values, self._file(variant, values, streams), tuple(map(str, clipped))
 
     def quantise(self, variant: str, values: Values, open_parameters: Collection[str] | None, effort: int) -> Quantised:
         """A trial: as `encode`, without entropy coding. Without open parameters (None) the encoder does not look at
         what it gets: that is enough to compare trials of a sample."""
-        memo = self._checked_memo(variant, values)
-        interpreter = self._coding.interpreter(variant)
+        memo = self._checked_memo(variant, values, effort)
+        choice = None if open_parameters is None else self._choice(variant, open_parameters, effort)
 
-        def quantise(values: Values, choice: AnalysisChoice | None, clipped: list[Saturated]) -> list[list[Coded]]:
-            return interpreter.quantise(self.pixels, values, effort=effort, memo=memo, choice=choice, clipped=clipped)
+        def quantise(values: Values, clipped: list[Saturated]) -> list[list[_core.Coded]]:
+            return self._run(variant, values, effort, _itself, clipped, memo=memo, choice=choice)
 
-        if open_parameters is None:
-            return Quantised(variant, values, quantise(values, None, []), ())
-        values, streams, clipped = encode_looking(interpreter, values, open_parameters, effort, quantise)
+        if choice is None:
+            return Quantised(variant, values, quantise(values, []), ())
+        values, streams, clipped = encode_looking(choice, values, quantise)
         return Quantised(variant, values, streams, tuple(map(str, clipped)))
 
     def iterate(self, variant: str, values: Values, effort: int, goal: Goal) -> Quantised:
         """A trial with the symbols that iterations find."""
-        memo = self._checked_memo(variant, values)
-        coding, program = self._coding, self._coding.bundle.manifest.variants[variant].program
-        given = edited_symbols(coding.bundle, program, values, self.pixels, goal, effort, coding.threads)
+        memo = self._checked_memo(variant, values, effort)
+        coding = self._coding
+        given = edited_symbols(coding.bundle, variant, values, self.pixels, goal, effort, coding.engine.threads)
         clipped: list[Saturated] = []
-        streams = coding.interpreter(variant).quantise(
-            self.pixels, values, effort=effort, memo=memo, given=given, clipped=clipped
-        )
+        streams = self._run(variant, values, effort, _itself, clipped, memo=memo, given=given)
         return Quantised(variant, values, streams, tuple(map(str, clipped)))
+
+    def _choice(self, variant: str, open_parameters: Collection[str], effort: int) -> AnalysisChoice:
+        return AnalysisChoice(self._coding.bundle, self._program(variant), open_parameters, effort)
+
+    def _run(
+        self,
+        variant: str,
+        values: Values,
+        effort: int,
+        code: Callable[[_core.Coded], T],
+        clipped: list[Saturated],
+        *,
+        memo: _core.Memo | None = None,
+        given: Sequence[npt.NDArray[np.int32]] | None = None,
+        choice: AnalysisChoice | None = None,
+    ) -> list[list[T]]:
+        """Run all steps of an encoder; what `code` makes of each round's streams. given: the symbols of every stream in
+        file order, int32 [channels, height, width]; encoder graphs do not run then. choice: may change symbols before
+        they are coded, or raise Retry. clipped: gets the streams whose latents symbols do not hold. memo: what steps
+        have given that did the same the last time is taken from it.
+        """
+        engine, program = self._coding.engine, self._program(variant)
+        plan = self._plan(variant, values, effort)
+        steps = plan.steps
+        execution = _core.Execution.encode(
+            engine, plan, self.pixels, self._resampled, None if given is None else list(given), memo
+        )
+        rounds: list[list[T]] = [[] for _ in plan.rounds]
+        while (number := execution.step()) is not None:
+            planned = steps[number]
+            step = program.stages[plan.rounds[planned.round].stage].steps[planned.place]
+            if not isinstance(step, Run):
+                coded = execution.coded(number)
+                if coded.clipped:
+                    size = coded.symbols.size
+                    clipped.append(Saturated(coded.out, coded.clipped, size, coded.low, coded.high))
+                rounds[planned.round].append(code(coded))
+            elif choice is not None:
+                attempt = partial(self._attempt, execution, plan, variant, values)
+                choice.ran(step, execution, values, self.pixels, attempt)
+        return rounds
+
+    def _attempt(
+        self, execution: _core.Execution, plan: _core.Plan, variant: str, values: Values, refinement: Refinement
+    ) -> Attempt:
+        """For programs with one stage and one round, as all have that have a refinement."""
+        (stage,) = self._program(variant).stages
+        numbers: dict[int, tuple[_core.Plan, int]] = {}
+        for each in (plan, self._coding.engine.plan(variant, values, self.size)):
+            for number, planned in enumerate(each.steps):
+                step = [*stage.steps, *stage.show_runs][planned.place]
+                numbers.setdefault(id(step), (each, number))
+        halo = refinement.halo(self._coding.bundle.manifest.graphs)
+        return Attempt(execution, stage.align, plan.rounds[0].padded, halo, numbers)
+
+    def _resampled(self, height: int, width: int) -> Rgb:
+        return resample(self.pixels, (height, width))
+
+    def _plan(self, variant: str, values: Values, effort: int) -> _core.Plan:
+        return self._coding.engine.plan(variant, values, self.size, encode=effort)
+
+    def _program(self, variant: str) -> Program:
+        return self._coding.bundle.manifest.variants[variant].program
 
     def file(self, trial: Quantised) -> bytes:
         """The trial's symbols, entropy coded, and decoded again to see that they come out: what `error` says of the
         trial then holds for its file."""
-        interpreter, tile = self._coding.interpreter(trial.variant), self._tile_of(trial.variant)
-        streams = [[interpreter.write(c, tile, self._symbols_per_lane) for c in stage] for stage in trial.streams]
+        tile = self._tile_of(trial.variant)
+        streams = [[coded.encode(tile, self._symbols_per_lane) for coded in stage] for stage in trial.streams]
         data = self._file(trial.variant, trial.parameters, streams)
         file = parse(data, self._coding.limits)
         for stage, coded_stage in zip(file.stages, trial.streams, strict=True):
             for stream, coded in zip(stage, coded_stage, strict=True):
-                if not np.array_equal(interpreter.read(coded, data, stream, tile), coded.symbols):
+                if not coded.is_in(data, stream, tile):
                     raise CorruptError("the encoder's own file does not decode to its symbols; please report it")
         return data
 
@@ -143,33 +194,34 @@ class Session:
         """The bits that lessening symbols of the last stream saves, and the error in squares of a quantisation step
         that it should add, each for 1, 2, ... symbols; and the trial with so many lessened."""
         last = trial.streams[-1][-1]
-        group, tables = self._tables_of(last, trial.parameters)
-        places, saved, lost = order_of(last.symbols, group, tables)
+        places, saved, lost = order_of(last.symbols, last.codebook, last.index)
 
         def lessened(count: int) -> Quantised:
             symbols = last.symbols.copy()
             symbols.ravel()[places[:count]] -= np.sign(last.symbols.ravel()[places[:count]])
-            stage = [*trial.streams[-1][:-1], replace(last, symbols=symbols)]
+            stage = [*trial.streams[-1][:-1], last.replaced(symbols)]
             return replace(trial, streams=[*trial.streams[:-1], stage])
 
         return np.cumsum(saved), np.cumsum(lost), lessened
 
     def estimated_bytes(self, trial: Quantised) -> float:
         """Size of the trial's file by its symbols' code lengths."""
-        program, tile = self._coding.bundle.manifest.variants[trial.variant].program, self._tile_of(trial.variant)
+        tile = self._tile_of(trial.variant)
         total = float(HEADER_BYTES + sum(map(len, trial.parameters.values())))
-        for item, stage in zip(whole_rounds(program, trial.parameters, self.size), trial.streams, strict=True):
-            for coded in stage:
-                rows, columns = item.tile_grid(coded.step, tile)
-                total += self._stream_bytes(coded, trial.parameters) + rows * columns * SEGMENT_BYTES
+        for coded in (coded for stage in trial.streams for coded in stage):
+            bits, count = coded.cost()
+            total += bits / 8 + LANE_BYTES * count / self._symbols_per_lane + coded.tiles(tile) * SEGMENT_BYTES
         return total
 
     def error(self, trial: Quantised) -> float:
         """Mean squared error in grey levels of what a decoder shows of the trial's symbols."""
         assert self._memo is not None
-        interpreter = self._coding.interpreter(trial.variant)
-        shown = interpreter.decode_again(self.size, trial.parameters, trial.streams, memo=self._memo)
-        return mean_squared_error(shown, self.pixels)
+        engine = self._coding.engine
+        plan = engine.plan(trial.variant, trial.parameters, self.size)
+        symbols = [coded.symbols for stage in trial.streams for coded in stage]
+        execution = _core.Execution.show(engine, plan, symbols, self._memo)
+        execution.run()
+        return mean_squared_error(execution.shown(), self.pixels)
 
     def _file(self, variant: str, values: Values, streams: Sequence[Sequence[_core.EncodedStream]]) -> bytes:
         found = self._coding.bundle.manifest.variants[variant]
@@ -178,33 +230,19 @@ class Session:
         height, width = self.size
         return _core.write(*ids, width, height, self._tile_of(variant), parameters, streams)
 
-    def _tables_of(self, coded: Coded, values: Values) -> tuple[TableGroup, npt.NDArray[np.integer[Any]]]:
-        """A stream's tables, and the number of each symbol's among them, in a shape that broadcasts to the symbols'."""
-        step: Entropy = coded.step
-        group = self._coding.bundle.groups[step.tables]
-        if step.by != BY_CHANNEL:
-            return group, coded.index
-        return group, group.tables_of_channels(values[step.set] if step.set else [0])[:, None, None]
-
-    def _stream_bytes(self, coded: Coded, values: Values) -> float:
-        group, tables = self._tables_of(coded, values)
-        bits, count = group.total_bits(coded.symbols, tables), coded.symbols.size
-        if coded.step.by != BY_CHANNEL:
-            count = int(np.count_nonzero(coded.index < group.count))
-        return bits / 8 + LANE_BYTES * count / self._symbols_per_lane
-
-    def _checked_memo(self, variant: str, values: Values) -> Memo:
+    def _checked_memo(self, variant: str, values: Values, effort: int) -> _core.Memo:
         """What is kept of trials has the memory that the limit leaves."""
-        needed = self._check(variant, values)
+        needed_bytes = self._check(variant, values, effort)
         if self._memo is None:
-            self._memo = Memo(self._coding.limits.memory_bytes - needed)
+            memory_bytes = self._coding.limits.memory_bytes
+            self._memo = _core.Memo(memory_bytes, memory_bytes - needed_bytes)
         return self._memo
 
-    def _check(self, name: str, values: Values) -> int:
+    def _check(self, name: str, values: Values, effort: int) -> int:
         """Raise for a picture and parameters that cannot be encoded; bytes that encoding needs."""
-        variant, limits = self._coding.bundle.manifest.variants[name], self._coding.limits
+        program, limits = self._program(name), self._coding.limits
         height, width = self.size
-        if not variant.program.encodes:
+        if not program.encodes:
             bundle = self._coding.bundle.manifest.name
             raise UnsupportedError(f"bundle {bundle!r} only decodes: it was made without its encoder graphs")
         if height * width > limits.pixels:
@@ -212,13 +250,16 @@ class Session:
                 f"the picture has {width} x {height} pixels, more than the limit of {limits.pixels} "
                 "(--max-pixels, Limits.pixels)"
             )
-        check_parameters(variant.program, values, limits)
-        needed = self._coding.memory(variant, whole_rounds(variant.program, values, (height, width)))
-        tile, stages = self._tile_of(name), variant.program.stages
+        _core.check_values(self._coding.bundle.core, name, values, limits.pixels, limits.stages)
+        tile, stages = self._tile_of(name), program.stages
         if tile < 0 or any(tile % stage.align for stage in stages):
             raise ValueError(f"tile {tile} is not a multiple of the bundle's {stages[0].align} pixels")
-        return needed
+        return self._plan(name, values, effort).memory_bytes
 
     def _tile_of(self, variant: str) -> int:
-        stages = self._coding.bundle.manifest.variants[variant].program.stages
+        stages = self._program(variant).stages
         return max(stage.tile for stage in stages) if self._tile is None else self._tile
+
+
+def _itself(coded: _core.Coded) -> _core.Coded:
+    return coded

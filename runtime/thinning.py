@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .tables import TableGroup
+from nicrt import _core
 
 REACH = 15
 """Symbols beyond it stay."""
@@ -24,15 +24,15 @@ Floats = npt.NDArray[np.float64]
 
 
 def order_of(
-    symbols: npt.NDArray[np.int32], group: TableGroup, tables: npt.NDArray[np.integer]
+    symbols: npt.NDArray[np.int32], codebook: _core.Codebook, index: npt.NDArray[np.uint8]
 ) -> tuple[npt.NDArray[np.intp], Floats, Floats]:
     """Places of symbols [channels, height, width] in the order in which they are to be lessened, the bits that each
-    saves, and the error that it is expected to add. tables: as `TableGroup.total_bits` takes them."""
-    flat = symbols.ravel()
+    saves, and the error that it is expected to add. index: table of each symbol, or of each channel."""
+    flat, tables = symbols.ravel(), index if index.ndim == 3 else index[:, None, None]
     places = np.flatnonzero((flat != 0) & (np.abs(flat) <= REACH))
     table = np.broadcast_to(tables, symbols.shape).ravel()[places].astype(np.int64)
     kinds = (2 * REACH + 1) * table + REACH + flat[places]
-    saved, lost = (values.ravel() for values in _bits_and_errors(group))
+    saved, lost = (values.ravel() for values in _bits_and_errors(codebook))
     ranks = np.empty(saved.size, np.int64)
     ranks[np.argsort(-saved / lost, kind="stable")] = np.arange(saved.size)
     order = np.lexsort((places.astype(np.uint64) * SPREAD, ranks[kinds]))
@@ -40,11 +40,11 @@ def order_of(
     return places[order], saved[kinds[order]], lost[kinds[order]]
 
 
-def _bits_and_errors(group: TableGroup) -> tuple[Floats, Floats]:
+def _bits_and_errors(codebook: _core.Codebook) -> tuple[Floats, Floats]:
     """[tables, symbols from -REACH]: what a symbol saves when it moves towards 0, and the error that this is expected
     to add. A value that was rounded to s lies at s - 1/2 + t with t in 0..1, so that (value - s + 1)^2 - (value - s)^2
     = 2 t; and the mean of t is b - 1 / (exp(1 / b) - 1) in a distribution of the scale b."""
-    lengths = group.code_lengths(REACH).astype(np.float64)
+    lengths = codebook.code_lengths(REACH).astype(np.float64)
     nearer = np.arange(2 * REACH + 1) - np.sign(np.arange(-REACH, REACH + 1))
     falls = np.log(2) * (lengths[:, [REACH - 2, REACH + 2]] - lengths[:, [REACH - 1, REACH + 1]]).mean(1, keepdims=True)
     falls = np.clip(falls, SLOWEST_FALL, FASTEST_FALL)  # 1 / b

@@ -239,6 +239,15 @@ made(
         )
     ),
 )
+made(
+    "safetensors",
+    "more than 65536 texts",
+    _weights(
+        lambda text, body: with_header(
+            json.dumps({"__metadata__": {str(i): "" for i in range(1 << 16)}, **json.loads(text)}).encode(), body
+        )
+    ),
+)
 made("safetensors", "another type", _entry("gains", dtype="F64", shape=[1, 2]))
 made("safetensors", "no header", _weights(lambda text, body: with_header(b"[]", body)))
 made(
@@ -358,6 +367,16 @@ unbound("tables", "sizes that are not those of frequency", array("tables", "y.si
 unbound("tables", "a channel's table that is not there", array("tables", "z.channel", element((0, 0), 3)))
 unbound("tables", "a channel's table below 0", array("tables", "z.channel", element((0, 0), -4)))
 unbound("tables", "2^19 channels", array("tables", "z.channel", lambda a: np.zeros((1 << 18, 2), np.int32)))
+
+
+def _channels_of_two_groups(tiny: Tiny) -> None:
+    for part in ("low", "shift", "size", "frequency"):
+        tiny.tables[f"more.{part}"] = tiny.tables[f"z.{part}"]
+    tiny.tables["more.channel"] = np.zeros((1 << 9, 1 << 9), np.int32)
+    tiny.manifest["tables"]["groups"]["more"] = ""
+
+
+edited("tables", "2^18 channels, and some of another group", _channels_of_two_groups)
 edited("tables", "channels in one dimension", array("tables", "z.channel", lambda a: a.astype(np.int16)))
 edited(
     "tables",

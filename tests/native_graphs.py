@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,11 +10,10 @@ import msgspec
 import native_reference
 import numpy as np
 
+from nicrt import _core
 from nicrt.runtime.bundle import StoredGraph
-from nicrt.runtime.ids import file_leaf, tensor_leaf
-from nicrt.runtime.manifest import File, Graph, Port
-from nicrt.runtime.native_check import check_native
-from nicrt.runtime.native_form import NativeForm, Operation, View
+from nicrt.runtime.manifest import File, Graph, Port, Proof, factored
+from nicrt.runtime.native_form import NO_HASH, NativeForm, Operation, View
 
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
@@ -21,10 +21,17 @@ Arrays = dict[str, Array]
 
 def form_of(operations: Sequence[Operation], arrays: Arrays) -> NativeForm:
     views = {
-        name: View(dtype=array.dtype.name, shape=list(array.shape), sha256=tensor_leaf(array))
-        for name, array in arrays.items()
+        name: View(dtype=array.dtype.name, shape=list(array.shape), sha256=NO_HASH) for name, array in arrays.items()
     }
     return NativeForm(tensors=views, operations=list(operations))
+
+
+def check(name: str, graph: Graph) -> None:
+    """Raises UnsupportedError for what no bundle may have, but for proofs."""
+    if graph.exact:
+        symbols = {symbol for port in graph.inputs.values() for _, symbol in map(factored, port.dims)} - {""}
+        graph = msgspec.structs.replace(graph, proofs=[Proof(0, dict.fromkeys(symbols, 1), NO_HASH)])
+    _core.check_graph(name, msgspec.json.encode(graph))
 
 
 def native_graph(
@@ -39,14 +46,15 @@ def native_graph(
     """A valid graph of these operations."""
     graph = Graph(inputs=inputs, outputs=outputs, exact=exact, native=form_of(operations, arrays))
     if onnx is not None:
-        graph.onnx = File(file="g.onnx", sha256=file_leaf(onnx))
-    check_native("g", graph)
+        graph.onnx = File(file="g.onnx", sha256=hashlib.sha256(onnx).hexdigest())
+    check("g", graph)
     return StoredGraph("g", graph, onnx=lambda: onnx or b"", weights=lambda: arrays)
 
 
 def onnx_graph(graph: Graph, data: bytes) -> StoredGraph:
     """A graph of ONNX alone."""
-    entry = msgspec.structs.replace(graph, onnx=File(file="g.onnx", sha256=file_leaf(data)), native=None)
+    file = File(file="g.onnx", sha256=hashlib.sha256(data).hexdigest())
+    entry = msgspec.structs.replace(graph, onnx=file, native=None)
     return StoredGraph("g", entry, onnx=lambda: data, weights=dict)
 
 

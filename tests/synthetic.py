@@ -6,20 +6,20 @@ the table index and skips symbols, `effort`, parameters.
 
 from __future__ import annotations
 
-import hashlib
 import math
+import os
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import save
 
+from nicrt import _core
 from nicrt.runtime import manifest as m
-from nicrt.runtime import safetensors_file
-from nicrt.runtime.ids import with_ids
+from nicrt.runtime.native_form import NO_HASH
 from nicrt.runtime.proofs import outputs_sha256, proof_inputs
-from nicrt.runtime.tables import TableGroup
 
 TYPES = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32, "uint8": TensorProto.UINT8}
 
@@ -297,7 +297,7 @@ def write_bundle(
             outputs=outputs,
             exact=key == "index",
             encoder="x" in inputs or "y" in outputs,
-            onnx=m.File(f"graphs/{key}.onnx", hashlib.sha256(data).hexdigest()),
+            onnx=m.File(f"graphs/{key}.onnx", NO_HASH),
         )
     if "index" in graphs:
         graphs["index"] = _with_proof(graphs["index"], folder)
@@ -305,9 +305,8 @@ def write_bundle(
         **table_arrays("base", [0.5, 2.0, 12.0], [[0, 1, 2], [2, 1, 1]]),
         **table_arrays("layer", [0.6, 3.0, 8.0, 30.0], None),
     }
-    data = safetensors_file.write(arrays)
-    (folder / "tables.safetensors").write_bytes(data)
-    groups = {group: TableGroup(group, arrays) for group in {key.rpartition(".")[0] for key in arrays}}
+    (folder / "tables.safetensors").write_bytes(save(arrays))
+    groups = sorted({key.rpartition(".")[0] for key in arrays})
     manifest = m.Manifest(
         bundle_format=m.BUNDLE_FORMAT,
         name=name,
@@ -315,15 +314,21 @@ def write_bundle(
         license="Apache-2.0",
         color="sRGB",
         graphs=graphs,
-        tables=m.Tables(file="tables.safetensors", groups={key: group.leaf() for key, group in groups.items()}),
+        tables=m.Tables(file="tables.safetensors", groups=dict.fromkeys(groups, NO_HASH)),
         variants={"only": m.Variant(symbol_id="0" * 16, picture_id="0" * 8, program=program)},
         quality=[
             m.QualityPoint(quality=0.0, variant="only", parameters=worst),
             m.QualityPoint(quality=100.0, variant="only", parameters=best),
         ],
     )
-    (folder / "manifest.json").write_bytes(m.encode(with_ids(manifest)))
+    (folder / "manifest.json").write_bytes(finished(manifest, folder))
     return folder
+
+
+def finished(manifest: m.Manifest, folder: Path) -> bytes:
+    """Its text, with the hashes and ids that follow from the files in the folder."""
+    text = _core.finish_manifest(os.fspath(folder), msgspec.json.encode(manifest))
+    return msgspec.json.format(text, indent=2) + b"\n"
 
 
 def _with_proof(graph: m.Graph, folder: Path) -> m.Graph:

@@ -18,10 +18,11 @@ from nicrt.runtime.evaluate import psnr
 
 def test_exported_names_are_locked() -> None:
     assert set(nicrt.__all__) == {
-        "load", "load_for", "decode", "info", "Codec", "DeviceDecoder", "DevicePicture", "FileInfo", "Limits",
+        "load", "load_for", "decode", "info", "Codec", "DeviceCodec", "DeviceDecoder", "DeviceOptions",
+        "DevicePicture", "FileInfo", "Limits",
         "backend_names", "PictureIdWarning", "NicrtError", "TruncatedError", "CorruptError", "UnsupportedError",
         "LimitError", "WrongBundleError", "ImageError", "InternalError", "ClippingWarning", "Encoded", "TargetWarning",
-        "SaturationWarning", "CacheWarning",
+        "SaturationWarning", "CacheWarning", "CancelledError",
     }  # fmt: skip
     for name in nicrt.__all__:
         assert getattr(nicrt, name).__doc__, f"{name} has no docstring"
@@ -31,9 +32,9 @@ def test_exported_names_are_locked() -> None:
 
 def test_error_tree() -> None:
     errors = [getattr(nicrt, name) for name in nicrt.__all__ if name.endswith("Error") and name != "NicrtError"]
-    assert len(errors) == 7
+    assert len(errors) == 8
     assert all(issubclass(error, nicrt.NicrtError) for error in errors)
-    assert len({error.exit_code for error in errors}) == 7
+    assert len({error.exit_code for error in errors}) == 8
 
 
 @pytest.mark.parametrize("quality", [0, 37.5, 100])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import native_graphs
 import numpy as np
 import pytest
 
@@ -13,11 +14,9 @@ from nicrt.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from nicrt.runtime.backends.proving import prove
 from nicrt.runtime.bundle import Bundle
 from nicrt.runtime.errors import UnsupportedError
-from nicrt.runtime.manifest import BATCH, DIMENSION, File, Graph, Port
+from nicrt.runtime.manifest import BATCH, File, Graph, Port, factored, spatial_axes
 from nicrt.runtime.private_folder import CACHE_VARIABLE
 from nicrt.runtime.proofs import shape_of
-from nicrt.runtime.validate import check_graph
-from nicrt.runtime.windows import spatial_axes
 
 ENGINES = Path(__file__).resolve().parent.parent / "engines"
 BUNDLES = {file.parent.name: Bundle.open(file.parent) for file in sorted(ENGINES.glob("*/manifest.json"))}
@@ -32,7 +31,7 @@ def _is_tensor(port: Port) -> bool:
 
 def _inputs(graph: Graph, pictures: int) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(pictures)
-    found = [m[2] for port in graph.inputs.values() for d in port.dims if (m := DIMENSION.match(str(d)))]
+    found = [symbol for port in graph.inputs.values() for _, symbol in map(factored, port.dims) if symbol]
     sizes = dict.fromkeys(found, PLACES) | {BATCH: pictures}
     inputs: dict[str, np.ndarray] = {}
     for name, port in graph.inputs.items():
@@ -103,4 +102,4 @@ def test_the_batch_is_no_axis_of_the_picture() -> None:
 def test_a_batch_stands_in_front(dims: list[int | str]) -> None:
     graph = Graph({"x": Port("float32", dims)}, {"y": Port("float32", dims)}, onnx=File("f", "0" * 64))
     with pytest.raises(UnsupportedError, match="batch"):
-        check_graph("g", graph)
+        native_graphs.check("g", graph)

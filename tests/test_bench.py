@@ -27,7 +27,7 @@ def test_bench_of_a_bundle_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixt
         assert 0 < sum(step["p50_ms"] for step in steps.values()) < 1.5 * whole["max_ms"]
         assert run["batch"]["files"] == 4
         assert run["cold_start"]["p50_ms"] > 20 and 20 < run["cold_start"]["peak_rss_mib"] < 400
-    assert [peer["name"] for peer in result["peers"]][:2] == ["Pillow JPEG", "Pillow WEBP"]
+    assert [peer["name"] for peer in result["peers"]][:2] == ["JPEG (Pillow)", "WEBP (Pillow)"]
     assert "graph synthesis" in capsys.readouterr().out
     assert main(["bench", "--compare", str(out), str(out)]) == 0
     assert "shallow 128x64:graph hyper" in capsys.readouterr().out

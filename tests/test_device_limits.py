@@ -1,4 +1,4 @@
-"""The memory limit of a DeviceDecoder: what it counts on the device and the host, and for how many plans."""
+"""The memory limit on a device: what it counts on the device and the host, and for how many plans."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def files(codec: nicrt.Codec, harbour: np.ndarray) -> dict[int, bytes]:
     return {edge: codec.encode(harbour[:edge, :edge], quality=40, effort=1) for edge in (64, 128, 160)}
 
 
-def bytes_of(decoder: nicrt.DeviceDecoder) -> int:
+def bytes_of(decoder: nicrt.DeviceCodec) -> int:
     return sum(plan["device_bytes"] + plan["host_bytes"] for plan in decoder.plans)
 
 
@@ -106,7 +106,7 @@ def test_the_decoders_limits_count_and_not_the_codecs(files: dict[int, bytes]) -
 
 def test_graphs_by_way_of_the_host_count_there(codec: nicrt.Codec, files: dict[int, bytes]) -> None:
     on_device, by_host = limited(codec, 1 << 40, capture=False), limited(codec, 1 << 40, capture=False)
-    by_host._graphs = GraphSet(codec.bundle, [OnnxRuntimeCpu(1)])
+    by_host._decoding.graphs = GraphSet(codec.bundle, [OnnxRuntimeCpu(1)])
     for decoder in (on_device, by_host):
         decoder.decode(files[128])
     assert by_host.plans[0]["by_way_of_host"] == ["graph hyper", "graph synthesis"]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import bundle_refusals_graphs  # its cases are put beside those of bundle_refusals
+import bundle_refusals_programs
 import numpy as np
 import pytest
 from bundle_refusals import CASES, Make
@@ -30,7 +31,7 @@ NATIVE = ("shallow", "slim", "mean-scale")
 GOOD = {bundle: json.loads((GOLDEN / bundle / "good.json").read_text()) for bundle in NATIVE}
 DECODED = [(bundle, name) for bundle in NATIVE for name in GOOD[bundle]]
 TINY = tiny()
-assert bundle_refusals_graphs.CASES is CASES
+assert bundle_refusals_graphs.CASES is bundle_refusals_programs.CASES is CASES
 
 
 class Reader:

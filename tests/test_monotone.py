@@ -8,17 +8,16 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
 import nicrt
 from made_pictures import MADE, SIDE
-from nicrt.runtime import analysis_choice, interpreter
+from nicrt import _core
+from nicrt.runtime import analysis_choice
 from nicrt.runtime.choose import Wish, choose
 from nicrt.runtime.evaluate import psnr
-from nicrt.runtime.plan import estimated_bytes, rounds
 
 QUALITIES = range(0, 101, 5)
 TINY_BYTES = 600  # files whose bytes may fall: rounding of the few symbols of a flat picture moves them by some dozens
@@ -72,13 +71,13 @@ def test_slim_on_kodak(slim: nicrt.Codec, kodak: list[Path]) -> None:
 
 @pytest.mark.parametrize("variant", ["w48", "w144", "scalable"])
 def test_a_variant_has_all_qualities(slim: nicrt.Codec, variant: str) -> None:
-    found = [choose(slim.bundle.manifest, Wish(quality, variant), (64, 64))[1]["step"][0] for quality in QUALITIES]
+    found = [choose(slim.bundle, Wish(quality, variant), (64, 64))[1]["step"][0] for quality in QUALITIES]
     assert found == sorted(found, reverse=True) and found[0] - found[-1] > 90
     assert found[-1] >= -128 and found[0] <= 128
 
 
 def test_parameters_beyond_the_points_stay_within_their_limits(slim: nicrt.Codec) -> None:
-    assert choose(slim.bundle.manifest, Wish(100, "w48"), (64, 64))[1]["step"] == [-128]
+    assert choose(slim.bundle, Wish(100, "w48"), (64, 64))[1]["step"] == [-128]
 
 
 @pytest.mark.parametrize(
@@ -163,8 +162,7 @@ def test_tiles_lanes_and_windows(
     for options in ({"tile": 64}, {"tile": 0, "lanes": "parallel"}, {"lanes": "balanced"}):
         data = codec.encode(half_dithered, quality=50, **options)
         np.testing.assert_array_equal(codec.symbols(data)[1], symbols[1])
-    monkeypatch.setattr(interpreter, "MIN_WINDOWED", 1)
-    monkeypatch.setattr(interpreter, "window_edge", lambda _: 64)
+    monkeypatch.setattr(codec._graphs.engine, "window_edge", 64)
     windowed = codec.symbols(codec.encode(half_dithered, quality=50))
     assert np.mean(windowed[1] != symbols[1]) < 1e-3  # float sums in another order
 
@@ -177,13 +175,18 @@ def test_any_size(codec: nicrt.Codec, size: tuple[int, int], kind: str) -> None:
 
 
 def test_memory_for_a_look_counts_and_is_bounded(codec: nicrt.Codec) -> None:
-    (program,) = (variant.program for variant in codec.bundle.manifest.variants.values())
-    graphs = codec.bundle.manifest.graphs
-    blind = {**graphs, "synthesis": msgspec.structs.replace(graphs["synthesis"], workspace_bytes_per_pixel=0.0)}
+    def seeing(graph: str) -> float:
+        return codec.bundle.manifest.graphs[graph].workspace_bytes_per_pixel or 0.0
+
+    def blind(graph: str) -> float:
+        return 0.0 if graph == "synthesis" else seeing(graph)
 
     def extra(size: tuple[int, int]) -> int:
-        values = choose(codec.bundle.manifest, Wish(), size)[1]
-        needs = [estimated_bytes(program, g, rounds(program, values, size), encoding=True) for g in (graphs, blind)]
+        name, values = choose(codec.bundle, Wish(), size)
+        needs = [
+            _core.plan(codec.bundle.core, name, values, size, encode=True, effort=5, workspace=each).memory_bytes
+            for each in (seeing, blind)
+        ]
         return needs[0] - needs[1]
 
     assert 0 < extra((512, 512)) < extra((2048, 2048)) == extra((8192, 8192)) < 200 << 20

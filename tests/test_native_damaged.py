@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import native_graphs
 import numpy as np
 import pytest
 import test_native
@@ -16,7 +17,6 @@ from native_graphs import Arrays
 from nicrt.runtime.backends.native import NativeCpu
 from nicrt.runtime.bundle import StoredGraph
 from nicrt.runtime.errors import LimitError, UnsupportedError
-from nicrt.runtime.native_check import check_native
 from nicrt.runtime.native_form import NativeForm
 
 NUMBERS = [-(1 << 31), -256, -1, 0, 1, 2, 3, 7, 40, 64, 65, 255, 256, 32768, (1 << 31) - 1, 0.5, -0.125, 1e30, None]
@@ -51,7 +51,7 @@ def outcome(stored: StoredGraph, form: dict[str, Any], inputs: Arrays) -> str:
     graph = msgspec.structs.replace(stored.entry, native=native)
     weights = stored.weights()
     try:
-        check_native("g", graph)
+        native_graphs.check("g", graph)
     except UnsupportedError:
         return "refused"
     try:

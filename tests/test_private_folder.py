@@ -16,7 +16,14 @@ import nicrt
 from nicrt.runtime import private_folder
 from nicrt.runtime.backends import proving
 from nicrt.runtime.backends.onnxruntime_tensorrt import cache_options
-from nicrt.runtime.backends.tensorrt_plans import Key, find_plans, has_plans, plans_folder, read_plan, write_plan
+from nicrt.runtime.backends.tensorrt_engines import (
+    Key,
+    engines_folder,
+    find_engines,
+    has_engines,
+    read_engine,
+    write_engine,
+)
 from nicrt.runtime.errors import UnsupportedError
 from nicrt.runtime.private_folder import CACHE_VARIABLE, CacheWarning, NotPrivateError, PrivateFolder, cache_folder
 from nicrt.runtime.profiles import Profile
@@ -172,21 +179,21 @@ def test_without_owners(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_variable_without_a_value_names_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in (CACHE_VARIABLE, "NICRT_PLANS"):
+    for variable in (CACHE_VARIABLE, "NICRT_ENGINES"):
         monkeypatch.setenv(variable, "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "nicrt"
-    assert plans_folder() == tmp_path / "nicrt" / "plans"
+    assert engines_folder() == tmp_path / "nicrt" / "engines"
 
 
 def decoded(cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Texts of the warnings while two codecs decode with this cache."""
     monkeypatch.setenv(CACHE_VARIABLE, str(cache))
-    monkeypatch.delenv("NICRT_PLANS", raising=False)
+    monkeypatch.delenv("NICRT_ENGINES", raising=False)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         for _ in range(2):
-            codec = nicrt.load("shallow", threads=1)
+            codec = nicrt.load("shallow", threads=1, backend="onnxruntime")  # whose graphs are proven here
             assert codec.decode(codec.encode(np.zeros((8, 8, 3), np.uint8))).shape == (8, 8, 3)
     return [str(warning.message) for warning in seen if issubclass(warning.category, CacheWarning)]
 
@@ -228,27 +235,27 @@ def test_only_our_own_marks_save_a_proof(
 
 @pytest.mark.parametrize("make", FOREIGN)
 def test_only_our_own_plans_are_loaded(folder: Path, make: Callable[[Path], None]) -> None:
-    path = write_plan(folder, "synthesis", KEY, PROFILE, b"plan")
-    assert has_plans(folder, {KEY.graph})
+    path = write_engine(folder, "synthesis", KEY, PROFILE, b"engine")
+    assert has_engines(folder, {KEY.graph})
     path.unlink()
     make(path)
-    for call in (lambda: list(find_plans(folder, "synthesis", KEY)), lambda: read_plan(path, KEY)):
+    for call in (lambda: list(find_engines(folder, "synthesis", KEY)), lambda: read_engine(path, KEY)):
         with pytest.raises(UnsupportedError, match=path.name):
             call()
 
 
 def test_plans_in_a_folder_that_is_open_to_others(folder: Path) -> None:
-    path = write_plan(folder, "synthesis", KEY, PROFILE, b"plan")
+    path = write_engine(folder, "synthesis", KEY, PROFILE, b"engine")
     folder.chmod(0o777)
     for call in (
-        lambda: list(find_plans(folder, "synthesis", KEY)),
-        lambda: read_plan(path, KEY),
-        lambda: write_plan(folder, "synthesis", msgspec.structs.replace(KEY, tf32=False), PROFILE, b"plan"),
+        lambda: list(find_engines(folder, "synthesis", KEY)),
+        lambda: read_engine(path, KEY),
+        lambda: write_engine(folder, "synthesis", msgspec.structs.replace(KEY, tf32=False), PROFILE, b"engine"),
     ):
         with pytest.raises(UnsupportedError, match=r"own: other users may write to it; chmod go-w"):
             call()
     with pytest.warns(CacheWarning, match="other users may write"):
-        assert not has_plans(folder, {KEY.graph})
+        assert not has_engines(folder, {KEY.graph})
 
 
 def test_engines_of_onnx_runtime_s_provider(folder: Path) -> None:

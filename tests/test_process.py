@@ -298,11 +298,9 @@ def test_pipes_where_files_are_needed_are_refused_at_once(tmp_path: Path, capsys
 
 @pytest.mark.parametrize("name", ["tables.safetensors", "graphs/analysis.onnx"])
 def test_pipes_in_a_bundle_are_refused_at_once(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from nicrt.runtime.bundle import read_manifest
-    from nicrt.runtime.installed import SHIPPED
+    from nicrt.runtime.installed import SHIPPED, read_listing
 
-    manifest = read_manifest(SHIPPED / "shallow")
-    files = ["manifest.json", *manifest.files]
+    files = ["manifest.json", *read_listing(SHIPPED / "shallow").files]
     replaced = name if name in files else next(file for file in files if file.endswith(".onnx"))
     for file in files:
         (tmp_path / file).parent.mkdir(exist_ok=True)

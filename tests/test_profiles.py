@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from wrapped_backend import WrappedBackend
 
 import nicrt
+import synthetic
 from nicrt.runtime.backends import Executable, GraphSet
+from nicrt.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from nicrt.runtime.bundle import Bundle
 from nicrt.runtime.codec import Codec
-from nicrt.runtime.errors import UnsupportedError
 from nicrt.runtime.limits import DEFAULT_LIMITS
 from nicrt.runtime.manifest import Graph, Port
 from nicrt.runtime.profiles import Pictures, Profile, profiles
@@ -37,20 +39,20 @@ class _Watched:
 
 
 @pytest.mark.parametrize("name", BUNDLES)
-def test_every_run_of_a_real_codec_lies_inside_its_profile(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_run_of_a_real_codec_lies_inside_its_profile(name: str) -> None:
     """With one size of pictures a profile leaves no room, but for proofs and the last band's rows."""
     seen: list[tuple[str, dict[str, np.ndarray]]] = []
-    get = GraphSet.get
-    monkeypatch.setattr(GraphSet, "get", lambda self, graph: _Watched(graph, get(self, graph), seen))
     bundle = Bundle.open(ENGINES / name)
     codec = Codec(bundle, threads=1, backend="onnxruntime", limits=DEFAULT_LIMITS)
+    watched = WrappedBackend(OnnxRuntimeCpu(1), lambda graph, executable: _Watched(graph, executable, seen))
+    codec._graphs = GraphSet(bundle, [watched])
     picture = np.random.default_rng(3).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     for variant in bundle.manifest.variants:
         data = [codec.encode(picture, variant=variant, effort=effort) for effort in (1, 5)][1]  # other encoder graphs
         for stage in range(1, 1 + nicrt.info(data).stages):
             codec.decode(data, stage=stage)
     size = HEIGHT, WIDTH
-    found = profiles(bundle.manifest, Pictures(size, size, size), encoding=True)
+    found = profiles(bundle, Pictures(size, size, size), encoding=True)
     assert {graph for graph, _ in seen} == set(found)
     for graph, inputs in seen:
         spec, profile = bundle.manifest.graphs[graph], found[graph]
@@ -70,7 +72,7 @@ def test_every_run_of_a_real_codec_lies_inside_its_profile(name: str, monkeypatc
 
 
 def test_a_profile_follows_alignment_and_strides() -> None:
-    found = profiles(Bundle.open(ENGINES / "shallow").manifest, HD)
+    found = profiles(Bundle.open(ENGINES / "shallow"), HD)
     assert set(found) == {"hyper", "synthesis"}  # decoding runs no more
     assert found["synthesis"].symbols == {"n": (1, 4, 4), "h": (4, 32, 68), "w": (4, 48, 120)}
     assert found["hyper"].symbols["h"] == (1, 8, 17)
@@ -79,7 +81,7 @@ def test_a_profile_follows_alignment_and_strides() -> None:
 
 
 def test_layers_and_bands_have_their_own_sizes() -> None:
-    found = profiles(Bundle.open(ENGINES / "compass").manifest, HD)
+    found = profiles(Bundle.open(ENGINES / "compass"), HD)
     assert found["base_synthesis"].symbols["h"] == (1, 2, 5)  # a quarter of the size, in blocks of 64
     assert found["filter"].symbols["r"] == (16, 16, 16)
     assert found["filter"].symbols["c"] == (64, 768, 1920)
@@ -88,10 +90,10 @@ def test_layers_and_bands_have_their_own_sizes() -> None:
 
 
 def test_proof_vectors_fit_into_the_profiles_of_exact_graphs() -> None:
-    manifest = Bundle.open(ENGINES / "flow").manifest
-    found = profiles(manifest, Pictures((16, 16), (16, 16), (16, 16)))
+    bundle = Bundle.open(ENGINES / "flow")
+    found = profiles(bundle, Pictures((16, 16), (16, 16), (16, 16)))
     for name, profile in found.items():
-        for proof in manifest.graphs[name].proofs:
+        for proof in bundle.manifest.graphs[name].proofs:
             assert all(profile.symbols[s][0] <= n <= profile.symbols[s][2] for s, n in proof.sizes.items())
 
 
@@ -109,13 +111,15 @@ def test_sizes_rise(sizes: tuple[tuple[int, int], ...]) -> None:
         Pictures(*sizes)
 
 
-def test_graphs_without_a_batch_run_one_picture_at_a_time() -> None:
-    manifest = Bundle.open(ENGINES / "slim").manifest
-    for graph in manifest.graphs.values():
-        graph.proofs.clear()  # they have a batch
-        for port in (*graph.inputs.values(), *graph.outputs.values()):
-            if port.dims[0] == "n":
-                port.dims[0] = 1
-    assert profiles(manifest, Pictures((1, 1), (32, 32), (64, 64)))["synthesis_w48"].symbols["h"] == (1, 1, 2)
-    with pytest.raises(UnsupportedError, match="without a batch"):
-        profiles(manifest, HD)
+def test_graphs_without_a_batch_run_one_picture_at_a_time(tmp_path: Path) -> None:
+    bundle = Bundle.open(synthetic.layered(tmp_path / "layered"))
+    sizes = (1, 1), (32, 32), (64, 64)
+    found = profiles(bundle, Pictures(*sizes, batch=4), encoding=True)
+    assert found == profiles(bundle, Pictures(*sizes), encoding=True)
+    assert found and all("n" not in profile.symbols for profile in found.values())
+
+
+def test_bands_may_end_with_any_rows_that_the_alignment_leaves(tmp_path: Path) -> None:
+    bundle = Bundle.open(synthetic.banded(tmp_path / "banded"))
+    size = 40, 64  # in bands of 7 rows, and the 5 that are left; of other multiples of 8 another number is left
+    assert profiles(bundle, Pictures(size, size, size))["ramp"].symbols["r"] == (1, 7, 7)

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from engine_runs import coded_streams, encoded_streams
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,6 @@ import nicrt
 import synthetic
 from nicrt import _core
 from nicrt.runtime import manifest as m
-from nicrt.runtime.interpreter import Interpreter
 from nicrt.runtime.pictures import from_array, resample
 
 Size = tuple[int, int]
@@ -31,8 +31,7 @@ def encode_layers(
     """Encode with any list of sizes, without what `Codec.encode` refuses: the last is to be the picture's."""
     variant = codec.bundle.manifest.variants["only"]
     values = {"layers": [side for size in sizes for side in size], "set": [table_set], "floor": [floor]}
-    interpreter = Interpreter(codec.bundle, variant.program, codec._graphs, 1)
-    streams = interpreter.encode(from_array(picture), values, tile=32, symbols_per_lane=64, effort=effort)
+    streams = encoded_streams(codec, "only", from_array(picture), values, 32, 64, effort)
     height, width = picture.shape[:2]
     ids = bytes.fromhex(variant.symbol_id), bytes.fromhex(variant.picture_id)
     return _core.write(*ids, width, height, 32, list(values.values()), streams)
@@ -104,9 +103,7 @@ def test_stages_must_be_those_of_the_program(codec: nicrt.Codec, harbour: np.nda
     variant = codec.bundle.manifest.variants["only"]
     ids = bytes.fromhex(variant.symbol_id), bytes.fromhex(variant.picture_id)
     values = {"layers": [160, 240], "set": [0], "floor": [0]}
-    streams = Interpreter(codec.bundle, variant.program, codec._graphs, 1).encode(
-        from_array(harbour), values, tile=32, symbols_per_lane=64, effort=5
-    )
+    streams = encoded_streams(codec, "only", from_array(harbour), values, 32, 64)
     parameters = list(values.values())
 
     def write(parameters: list[list[int]], stages: list[list[_core.EncodedStream]], tile: int = 32) -> bytes:
@@ -133,14 +130,19 @@ def test_stages_must_be_those_of_the_program(codec: nicrt.Codec, harbour: np.nda
             codec.decode(bad)
 
 
-def test_values_outside_an_exact_graphs_range_are_refused(codec: nicrt.Codec) -> None:
-    from nicrt.runtime.interpreter import _check_ranges
-
-    graph = codec.bundle.manifest.graphs["index"]
-    fine = {"y": np.zeros((1, 3, 2, 2), np.int32), "floor": np.array([4], np.int32)}
-    _check_ranges("index", graph, fine)
-    with pytest.raises(nicrt.CorruptError, match="floor"):
-        _check_ranges("index", graph, {**fine, "floor": np.array([5], np.int32)})
+def test_values_outside_an_exact_graphs_range_are_refused() -> None:
+    shallow, picture = nicrt.load("shallow", threads=1), np.zeros((64, 64, 3), np.float32)
+    name = next(iter(shallow.bundle.manifest.variants))
+    values = _core.default_values(shallow.bundle.core, name, (64, 64))
+    symbols = [coded.symbols.copy() for coded in coded_streams(shallow, name, picture, values)[0]]
+    low, high = shallow.bundle.manifest.graphs["hyper"].inputs["z"].range
+    for value in (low, high):
+        symbols[0][1, 0, 0] = value
+        coded_streams(shallow, name, picture, values, given=symbols)
+    for value in (low - 1, high + 1):
+        symbols[0][1, 0, 0] = value
+        with pytest.raises(nicrt.CorruptError, match=f"'z' of graph 'hyper' are outside {low}..{high}"):
+            coded_streams(shallow, name, picture, values, given=symbols)
 
 
 @pytest.mark.parametrize("quality", [0, 50, 100])

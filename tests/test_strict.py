@@ -66,11 +66,11 @@ def test_graphs_of_later_stages_do_not_count(tmp_path: Path, harbour: np.ndarray
         with_fallback(tmp_path / "layered", "show_fine").decode(data, strict=True)
 
 
-def test_a_device_decoder_does_the_same(tmp_path: Path, harbour: np.ndarray) -> None:
+def test_a_device_does_the_same(tmp_path: Path, harbour: np.ndarray) -> None:
     codec = nicrt.load(synthetic.layered(tmp_path / "layered"), threads=1)
     data = codec.encode(harbour)
-    decoder = nicrt.DeviceDecoder(codec, "host")
-    decoder._graphs = GraphSet(codec.bundle, [Picky("show_fine"), OnnxRuntimeCpu(1)])
+    decoder = nicrt.load(tmp_path / "layered", device="host", threads=1)
+    decoder._decoding.graphs = GraphSet(codec.bundle, [Picky("show_fine"), OnnxRuntimeCpu(1)])
     for _ in range(2):
         decoder.decode(data)
         assert decoder.fallbacks == {"show_fine": ["picky: it is picky"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +18,11 @@ import synthetic
 from conftest import PICTURES
 from counted_work import Work
 from made_pictures import MADE
+from nicrt import _core
 from nicrt.runtime.choose import Wish
 from nicrt.runtime.cli import main
 from nicrt.runtime.encoding import _corrected
-from nicrt.runtime.interpreter import Interpreter
+from nicrt.runtime.installed import SHIPPED
 from nicrt.runtime.iterative import Edit
 from nicrt.runtime.search import Search, Searched
 from nicrt.runtime.session import Session
@@ -110,11 +112,10 @@ def test_a_trial_is_no_encode(codec: nicrt.Codec, harbour: np.ndarray, monkeypat
 @pytest.mark.parametrize(
     ("bundle", "psnr", "bpp"), [("shallow", 31.0, 0.8), ("slim", 30.0, 0.5), ("mean-scale", 30.0, 0.6)]
 )
-def test_a_target_costs_at_most_three_passes(
-    bundle: str, psnr: float, bpp: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_target_costs_at_most_three_passes(bundle: str, psnr: float, bpp: float) -> None:
     """A pass is a plain encode, for a PSNR with its decode."""
-    work, codec = Work(monkeypatch.setattr), nicrt.load(bundle, threads=2)
+    codec = nicrt.load(bundle, threads=2)
+    work = Work(codec)
     picture = np.asarray(Image.open(HARBOUR).convert("RGB").resize((480, 320), Image.Resampling.BICUBIC))
     for target in ({"target_psnr": psnr}, {"target_bpp": bpp}):
         data, macs = work.of(lambda target=target: codec.encode(picture, **target))
@@ -131,18 +132,20 @@ def test_a_target_costs_at_most_three_passes(
             assert 0.97 * bpp < 8 * len(data) / picture[..., 0].size <= bpp
 
 
-def test_what_a_trial_does_not_change_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _calls(codec: nicrt.Codec) -> dict[str, int]:
+    return {name: calls for name, _, _, calls, _ in codec._graphs.engine.report()}
+
+
+def test_what_a_trial_does_not_change_runs_once(tmp_path: Path) -> None:
     """A program whose analysis reads no parameter, and whose gain does: the analysis runs once for a search."""
     codec = nicrt.load(synthetic.gained(tmp_path / "gained"))
     picture = np.random.default_rng(2).integers(0, 256, (64, 64, 3), np.uint8)
-    ran: list[str] = []
-    call = Interpreter._call
-    monkeypatch.setattr(Interpreter, "_call", lambda self, name, *a: ran.append(name) or call(self, name, *a))
     told: list[nicrt.Encoded] = []
     best = psnr_between(codec.decode(codec.encode(picture, quality=100)), picture)
-    ran.clear()
+    before = _calls(codec)
     data = codec.encode(picture, target_psnr=best - 1, report=told.append)
-    assert ran.count("means") == 1 and ran.count("gain") > 1 and ran.count("unscale") >= ran.count("gain")
+    ran = {name: calls - before[name] for name, calls in _calls(codec).items()}
+    assert ran["means"] == 1 and ran["gain"] > 1 and ran["unscale"] >= ran["gain"]
     assert told[0].missed is None and psnr_between(codec.decode(data), picture) >= best - 1
 
 
@@ -218,18 +221,16 @@ def test_curves_that_turn_back() -> None:
 
 def test_what_lessened_symbols_save(codec: nicrt.Codec) -> None:
     """Bits as they are counted afterwards, the most for the expected error first; every symbol by one at most."""
-    rng = np.random.default_rng(4)
-    group = codec.bundle.groups["y"]
-    tables = rng.integers(0, group.count + 1, (3, 40, 50))
-    symbols = np.where(tables < group.count, rng.integers(-20, 21, tables.shape), 0).astype(np.int32)
-    places, saved, lost = order_of(symbols, group, tables)
-    worth = saved / lost
-    assert (np.diff(worth) < 1e-9).all() and (saved > 0).all() and ((lost > 0) & (lost <= 1)).all()
+    rng, codebook = np.random.default_rng(4), codec.bundle.core.codebook("y")
+    index = rng.integers(0, len(codebook) + 1, (3, 40, 50)).astype(np.uint8)
+    symbols = np.where(index < len(codebook), rng.integers(-20, 21, index.shape), 0).astype(np.int32)
+    places, saved, lost = order_of(symbols, codebook, index)
+    assert (np.diff(saved / lost) < 1e-9).all() and (saved > 0).all() and ((lost > 0) & (lost <= 1)).all()
     assert len(set(places)) == len(places) > 1000
     lessened = symbols.copy()
     lessened.ravel()[places[:700]] -= np.sign(lessened.ravel()[places[:700]])
-    measured = group.total_bits(symbols, tables) - group.total_bits(lessened, tables)
-    assert saved[:700].sum() == pytest.approx(measured, rel=1e-4)
+    before, after = (_core.cost_of_stream(codebook, each, index)[0] for each in (symbols, lessened))
+    assert saved[:700].sum() == pytest.approx(before - after, rel=1e-4)
 
 
 def test_a_dithered_picture(codec: nicrt.Codec) -> None:
@@ -241,10 +242,14 @@ def test_a_dithered_picture(codec: nicrt.Codec) -> None:
     assert told[0].missed is None and 30 <= psnr_between(codec.decode(data), picture) < 31
 
 
-def test_only_the_file_that_is_kept_counts(codec: nicrt.Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search encodes many files; what was clipped in those that are thrown away is nobody's business."""
+def test_only_the_file_that_is_kept_counts(tmp_path: Path) -> None:
+    """A search makes many trials; what was clipped in those that are thrown away is nobody's business."""
     picture = np.asarray(Image.open(HARBOUR).convert("RGB"))
-    monkeypatch.setattr("nicrt.runtime.interpreter.symbol_range", lambda *_: (-40, 40))
+    folder = shutil.copytree(SHIPPED / "shallow", tmp_path / "narrow")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["graphs"]["synthesis"]["inputs"]["y"]["range"] = [-40, 40]
+    (folder / "manifest.json").write_bytes(_core.finish_manifest(str(folder), json.dumps(manifest).encode()))
+    codec = nicrt.load(folder)
     alone: list[nicrt.Encoded] = []
     with pytest.warns(nicrt.SaturationWarning) as warned:
         codec.encode(picture, quality=100, report=alone.append)

@@ -1,6 +1,6 @@
 """TensorRT: every shipped graph is parsed and built by the real builder, ahead of time and without a GPU.
 
-Running a plan needs a GPU. Here a stand-in for the library's engine and context, which reads and writes at addresses
+Running an engine needs a GPU. Here a stand-in for the library's engine and context, which reads and writes at addresses
 that it is given, shows that shapes, addresses and outputs reach each other.
 """
 
@@ -25,10 +25,10 @@ from nicrt.runtime.backends import GraphSet, tensorrt_library
 from nicrt.runtime.backends.accuracy import check_accuracy, sample_inputs
 from nicrt.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from nicrt.runtime.backends.onnxruntime_tensorrt import OnnxRuntimeTensorRt, profile_options
-from nicrt.runtime.backends.tensorrt import Plan, Plans
-from nicrt.runtime.backends.tensorrt_build import MAX_LAYERS, build_plan, key_of
+from nicrt.runtime.backends.tensorrt import Engine, Engines
+from nicrt.runtime.backends.tensorrt_build import MAX_LAYERS, build_engine, key_of
+from nicrt.runtime.backends.tensorrt_engines import MAGIC, Key, find_engines, has_engines, read_engine, write_engine
 from nicrt.runtime.backends.tensorrt_library import library
-from nicrt.runtime.backends.tensorrt_plans import MAGIC, Key, find_plans, has_plans, read_plan, write_plan
 from nicrt.runtime.bundle import Bundle, StoredGraph
 from nicrt.runtime.cli import main
 from nicrt.runtime.errors import ImageError, InternalError, LimitError, UnsupportedError
@@ -53,7 +53,7 @@ def used() -> tensorrt_library.Library:
 
 def _opened(bundle: str, name: str) -> tuple[StoredGraph, Profile]:
     opened = Bundle.open(ENGINES / bundle)
-    return opened.graph(name), profiles(opened.manifest, SMALL, encoding=True)[name]
+    return opened.graph(name), profiles(opened, SMALL, encoding=True)[name]
 
 
 @pytest.mark.parametrize(("bundle", "name"), GRAPHS)
@@ -61,7 +61,7 @@ def test_every_shipped_graph_builds(used: tensorrt_library.Library, bundle: str,
     stored, profile = _opened(bundle, name)
     if not used.ahead_of_time and tensorrt_library.gpu_name() is None:
         pytest.skip("`tensorrt` builds on a GPU only")
-    assert len(build_plan(stored, profile, used)) > 10_000
+    assert len(build_engine(stored, profile, used)) > 10_000
 
 
 def test_exact_graphs_are_built_without_tf32(used: tensorrt_library.Library) -> None:
@@ -84,7 +84,7 @@ def test_exact_graphs_are_built_without_tf32(used: tensorrt_library.Library) -> 
 
                 def build_serialized_network(self, network: Any, config: Any) -> Any:
                     flags.append(config.get_flag(used.module.BuilderFlag.TF32))
-                    return b"plan"
+                    return b"engine"
 
             return Noting()
 
@@ -92,7 +92,7 @@ def test_exact_graphs_are_built_without_tf32(used: tensorrt_library.Library) -> 
     noting.__dict__.update(used.__dict__, module=Module())
     for exact in (True, False):
         changed = replace(stored, entry=msgspec.structs.replace(stored.entry, exact=exact))
-        build_plan(changed, profile, noting)
+        build_engine(changed, profile, noting)
         assert key_of(changed, used).tf32 is not exact
     assert flags == [False, True]
 
@@ -102,15 +102,15 @@ def test_a_tensor_that_cannot_be_counted_is_refused(used: tensorrt_library.Libra
     stored, profile = _opened("flow", "level0")
     symbols = {**profile.symbols, "n": (1, 1, 1), "h": (1, 1, 1500), "w": (1, 1, 1500)}
     with pytest.raises(LimitError, match=r"max-shapes"):
-        build_plan(stored, Profile(symbols), used)
+        build_engine(stored, Profile(symbols), used)
 
 
 def test_a_broken_model_is_refused_with_a_reason(used: tensorrt_library.Library) -> None:
     stored, profile = _opened("slim", "fill_y1")
     with pytest.raises(UnsupportedError, match="cannot parse"):
-        build_plan(replace(stored, onnx=lambda: b"nonsense"), profile, used)
+        build_engine(replace(stored, onnx=lambda: b"nonsense"), profile, used)
     with pytest.raises(UnsupportedError, match="ports"):
-        build_plan(replace(stored, entry=msgspec.structs.replace(stored.entry, outputs={})), profile, used)
+        build_engine(replace(stored, entry=msgspec.structs.replace(stored.entry, outputs={})), profile, used)
 
 
 def _sums(nodes: int, addend: int) -> tuple[StoredGraph, Profile]:
@@ -125,20 +125,20 @@ def _sums(nodes: int, addend: int) -> tuple[StoredGraph, Profile]:
 def test_networks_that_would_overrun_the_builder_s_stack_are_refused(used: tensorrt_library.Library) -> None:
     stored, profile = _sums(MAX_LAYERS + 1, 1)
     with pytest.raises(UnsupportedError, match="more than the 2500 that are safe"):
-        build_plan(stored, profile, used)
+        build_engine(stored, profile, used)
 
 
 def test_shapes_that_do_not_fit_are_refused_with_a_reason(used: tensorrt_library.Library) -> None:
     stored, profile = _sums(1, 5)
     with pytest.raises(UnsupportedError, match="finds no shapes in it"):
-        build_plan(stored, profile, used)
+        build_engine(stored, profile, used)
 
 
 @pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX:DeprecationWarning")  # where it is a no-op
 def test_timings_are_kept(used: tensorrt_library.Library, tmp_path: Path) -> None:
     stored, profile = _opened("slim", "fill_y1")
     for _ in range(2):
-        build_plan(stored, profile, used, tmp_path / "timings")
+        build_engine(stored, profile, used, tmp_path / "timings")
     assert [file.name for file in tmp_path.iterdir()] == ["timings"]
 
 
@@ -151,14 +151,14 @@ def test_the_command_builds_and_reports(
     assert (result["usual"], result["largest"], result["library"]) == ("640x320", "640x320", str(used))
     assert [row["graph"] for row in result["graphs"]] == ["hyper", "synthesis"]
     files = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
-    assert all(files[row["file"]] > row["plan_bytes"] > 1e6 for row in result["graphs"])
+    assert all(files[row["file"]] > row["engine_bytes"] > 1e6 for row in result["graphs"])
     stored = Bundle.open(ENGINES / "shallow").graph("synthesis")
-    ((path, profile),) = find_plans(tmp_path, "synthesis", key_of(stored, used))
+    ((path, profile),) = find_engines(tmp_path, "synthesis", key_of(stored, used))
     assert profile.symbols == {"n": (1, 2, 2), "h": (4, 20, 20), "w": (4, 40, 40)}
-    assert len(read_plan(path, key_of(stored, used))) == result["graphs"][1]["plan_bytes"]
+    assert len(read_engine(path, key_of(stored, used))) == result["graphs"][1]["engine_bytes"]
     assert main([*arguments, "--encoder"]) == 0
     graphs = Bundle.open(ENGINES / "shallow").manifest.graphs
-    assert f"{len(graphs)} plans in" in capsys.readouterr().out
+    assert f"{len(graphs)} engines in" in capsys.readouterr().out
     assert len(list(tmp_path.iterdir())) == len(graphs)  # the same names as before
     assert main([*arguments, "--no-clobber"]) == ImageError.exit_code
     assert "it exists" in capsys.readouterr().err
@@ -172,26 +172,26 @@ def test_the_command_refuses_what_it_cannot_read(flag: str) -> None:
 
 
 def test_a_plan_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    path = write_plan(tmp_path, "synthesis", KEY, PROFILE, b"\nplan\n")
-    assert list(find_plans(tmp_path, "synthesis", KEY)) == [(path, PROFILE)]
-    assert read_plan(path, KEY) == b"\nplan\n"
-    assert has_plans(tmp_path, {KEY.graph}) and not has_plans(tmp_path, {"b" * 64})
+    path = write_engine(tmp_path, "synthesis", KEY, PROFILE, b"\nplan\n")
+    assert list(find_engines(tmp_path, "synthesis", KEY)) == [(path, PROFILE)]
+    assert read_engine(path, KEY) == b"\nplan\n"
+    assert has_engines(tmp_path, {KEY.graph}) and not has_engines(tmp_path, {"b" * 64})
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("field", Key.__struct_fields__)
 def test_a_stale_plan_is_never_loaded(tmp_path: Path, field: str) -> None:
-    path = write_plan(tmp_path, "synthesis", KEY, PROFILE, b"plan")
+    path = write_engine(tmp_path, "synthesis", KEY, PROFILE, b"engine")
     other = msgspec.structs.replace(KEY, **{field: True if field == "tf32" else "another"})
     with pytest.raises(UnsupportedError, match=rf"another {field}.*nicrt build"):
-        list(find_plans(tmp_path, "synthesis", other))
+        list(find_engines(tmp_path, "synthesis", other))
     with pytest.raises(UnsupportedError, match=rf"stale.*{field}"):
-        read_plan(path, other)
+        read_engine(path, other)
 
 
 @pytest.mark.parametrize("damage", ["byte", "end", "magic", "header", "more"])
 def test_a_damaged_plan_is_refused(tmp_path: Path, damage: str) -> None:
-    path = write_plan(tmp_path, "synthesis", KEY, PROFILE, b"plan" * 100)
+    path = write_engine(tmp_path, "synthesis", KEY, PROFILE, b"engine" * 100)
     data = path.read_bytes()
     path.write_bytes(
         {
@@ -203,24 +203,24 @@ def test_a_damaged_plan_is_refused(tmp_path: Path, damage: str) -> None:
         }[damage]
     )
     assert path.read_bytes() != data and data.startswith(MAGIC)
-    with pytest.raises(UnsupportedError, match=r"not (the plan|a plan)"):
-        read_plan(path, KEY)
+    with pytest.raises(UnsupportedError, match=r"not (the|an) engine"):
+        read_engine(path, KEY)
 
 
 def test_without_plans_the_reason_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match=r"no plan is built for it: nicrt build"):
-        list(find_plans(tmp_path / "nothing", "synthesis", KEY))
+    with pytest.raises(UnsupportedError, match=r"no engine is built for it: nicrt build"):
+        list(find_engines(tmp_path / "nothing", "synthesis", KEY))
 
 
 def test_without_a_gpu_auto_passes_on_and_an_explicit_wish_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tensorrt_library, "gpu_name", lambda: None)
-    monkeypatch.setenv("NICRT_PLANS", str(tmp_path))
+    monkeypatch.setenv("NICRT_ENGINES", str(tmp_path))
     bundle = Bundle.open(ENGINES / "shallow")
     file = bundle.manifest.graphs["synthesis"].onnx
     assert file is not None
-    write_plan(tmp_path, "synthesis", msgspec.structs.replace(KEY, graph=file.sha256), PROFILE, b"plan")
+    write_engine(tmp_path, "synthesis", msgspec.structs.replace(KEY, graph=file.sha256), PROFILE, b"engine")
     graphs = GraphSet.open(bundle, "auto", 1)
     graphs.get("synthesis")
     assert graphs.report()["synthesis"] in ("native", "onnxruntime") and not graphs.refusals
@@ -266,7 +266,7 @@ class _Device:
 
 @dataclass
 class _Engine:
-    """An engine whose plan is an ONNX graph; its context computes with ONNX Runtime at the addresses it is told."""
+    """An engine whose engine is an ONNX graph; its context computes with ONNX Runtime at the addresses it is told."""
 
     stored: StoredGraph
 
@@ -321,27 +321,27 @@ class _Context:
 def test_a_run_reaches_the_device_and_comes_back(bundle: str, name: str) -> None:
     stored, profile = _opened(bundle, name)
     assert all(isinstance(p.dims[0], str) or p.dims[0] < 9 for p in stored.entry.inputs.values())
-    plan = Plan(stored.entry, profile, _Engine(stored), _Device, _Stream())
-    plans = Plans([plan], lambda: "no reason given")
+    engine = Engine(stored.entry, profile, _Engine(stored), _Device, _Stream())
+    engines = Engines([engine], lambda: "no reason given")
     inputs = sample_inputs(stored.entry, {s: low + 1 for s, (low, _, _) in profile.symbols.items()})
     outputs = list(stored.entry.outputs)[::-1]
     expected = OnnxRuntimeCpu(1).load(stored).run(inputs, outputs)
-    for got, wanted in zip(plans.run(inputs, outputs), expected, strict=True):
+    for got, wanted in zip(engines.run(inputs, outputs), expected, strict=True):
         np.testing.assert_array_equal(got, wanted)
     larger = sample_inputs(stored.entry, {s: high + 1 for s, (_, _, high) in profile.symbols.items()})
     with pytest.raises(LimitError, match=r"nicrt build with larger"):
-        plans.run(larger, outputs)
+        engines.run(larger, outputs)
 
 
 def test_a_run_on_buffers_of_the_device() -> None:
     stored, profile = _opened("flow", "spread2")
-    plans = Plans([Plan(stored.entry, profile, _Engine(stored), _Device, _Stream())], lambda: "no reason given")
+    engines = Engines([Engine(stored.entry, profile, _Engine(stored), _Device, _Stream())], lambda: "no reason given")
     inputs = sample_inputs(stored.entry, {s: low + 1 for s, (low, _, _) in profile.symbols.items()})
     (expected,) = OnnxRuntimeCpu(1).load(stored).run(inputs, ["xb"])
     buffers = {name: _Buffer(array.shape, str(array.dtype), None) for name, array in inputs.items()}
     out = _Buffer(expected.shape, "uint8", None)
-    run = plans.bind(buffers, {"xb": out})  # of two outputs
-    assert plans.capturable and not out.array.any()
+    run = engines.bind(buffers, {"xb": out})  # of two outputs
+    assert engines.capturable and not out.array.any()
     for name, array in inputs.items():
         buffers[name].upload(array)
     for _ in range(2):
@@ -349,16 +349,16 @@ def test_a_run_on_buffers_of_the_device() -> None:
         run()
         np.testing.assert_array_equal(out.array, expected)
     with pytest.raises(InternalError, match=r"not .*no reason given"):
-        plans.bind(buffers, {"xb": _Buffer((1, 2), "uint8", None)})()
+        engines.bind(buffers, {"xb": _Buffer((1, 2), "uint8", None)})()
 
 
 def test_shapes_cannot_be_read_from_the_device() -> None:
     stored, profile = _opened("compass", "crop")
-    plans = Plans([Plan(stored.entry, profile, _Engine(stored), _Device, _Stream())], lambda: "")
+    engines = Engines([Engine(stored.entry, profile, _Engine(stored), _Device, _Stream())], lambda: "")
     inputs = sample_inputs(stored.entry, {s: low for s, (low, _, _) in profile.symbols.items()})
-    assert not plans.capturable
+    assert not engines.capturable
     with pytest.raises(InternalError, match="size from host memory"):
-        plans.bind({name: _Buffer(array.shape, str(array.dtype), None) for name, array in inputs.items()}, {})
+        engines.bind({name: _Buffer(array.shape, str(array.dtype), None) for name, array in inputs.items()}, {})
 
 
 def test_the_gate_lets_rounding_pass_and_stops_more() -> None:

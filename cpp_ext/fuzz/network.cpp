@@ -100,7 +100,7 @@ public:
     }
 
     Status run(const IntegerNetwork& network) {
-        return network.run(tensor_.data(), height_, width_, rescales_, outputs_, threads_);
+        return network.run(tensor_.data(), height_, width_, rescales_, outputs_, {&process_pool(), threads_});
     }
 
     [[nodiscard]] bool same_as(const Run& other) const {

@@ -34,8 +34,8 @@ public:
 
     /// On the CPU, from a copy of the encoded bytes.
     Status decode(const Exact& file, unsigned threads, std::int32_t* out) const {
-        return decode_stream(*codebook, choice(), shape, {tile, threads}, file.bytes(), encoded.directory,
-                             out);
+        return decode_stream(*codebook, choice(), shape, {tile, {&process_pool(), threads}}, file.bytes(),
+                             encoded.directory, out);
     }
 
     /// The table of each place that is coded, in the order of coding, where there is one tile.
@@ -77,7 +77,7 @@ private:
             const int value = pattern[i % pattern.size()];
             symbols[i] = value >= 240 ? (value - 248) * 4000 : value % 9 - 4;
         }
-        MUST(encode_stream(*codebook, choice(), symbols.data(), shape, {tile, 1}, symbols_per_lane, encoded)
+        MUST(encode_stream(*codebook, choice(), symbols.data(), shape, {tile, {}}, symbols_per_lane, encoded)
                  .ok());
     }
 

@@ -19,13 +19,6 @@ namespace {
 
 using namespace nb::literals;
 
-using FilePtr = std::shared_ptr<const File>;
-
-/// nicrt._core.File
-struct PyFile {
-    FilePtr file;
-};
-
 PyFile parse(nb::handle data, std::uint32_t max_header_bytes, std::uint64_t max_pixels,
              std::uint32_t max_stages) {
     const Buffer bytes(data);

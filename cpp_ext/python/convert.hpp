@@ -6,13 +6,16 @@
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <new>
 #include <span>
 #include <string>
+#include <thread>
 
+#include "nicrt/runner.hpp"
 #include "nicrt/status.hpp"
 
 #ifdef __linux__
@@ -30,7 +33,12 @@ using Array = nb::ndarray<Scalar, nb::c_contig, nb::device::cpu, Dims...>;
 /// Sets the Python exception for a status that is not ok; the exception tree is nicrt.runtime.errors.
 inline void set_error(const Status& status) {
     const nb::object from_status = nb::module_::import_("nicrt.runtime.errors").attr("from_status");
-    const nb::object error = from_status(static_cast<int>(status.code()), status.message());
+    // A path in it may be any bytes: those that are no UTF-8 come out as in other paths of Python.
+    const std::string& text = status.message();
+    const auto message = nb::steal<nb::object>(
+        PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "surrogateescape"));
+    if (!message.is_valid()) throw nb::python_error();
+    const nb::object error = from_status(static_cast<int>(status.code()), message);
     PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
 }
 
@@ -41,19 +49,46 @@ inline void raise_if_error(const Status& status) {
     throw nb::python_error();
 }
 
-/// Runs work() -> Status without the GIL, then raises what it returned.
-template <class Work>
-void without_gil(Work&& work) {
-    Status status;
-    {
-        const nb::gil_scoped_release released;
-        status = work();
+/// Takes the GIL back. Once the interpreter is at its end, CPython before 3.14 ends the thread instead, by
+/// unwinding its stack, which neither destructors nor nanobind let through: the thread waits here, and the
+/// process ends without it.
+inline void take_gil(PyThreadState* state) {
+    try {
+        PyEval_RestoreThread(state);
+    } catch (...) {
+        while (true) std::this_thread::sleep_for(std::chrono::hours(1));
     }
-    raise_if_error(status);
+}
+
+/// The result of work() without the GIL.
+template <class Function>
+auto released(Function&& work) {
+    PyThreadState* const state = PyEval_SaveThread();
+    try {
+        auto result = work();
+        take_gil(state);
+        return result;
+    } catch (...) {
+        take_gil(state);
+        throw;
+    }
+}
+
+/// Runs work() -> Status without the GIL, then raises what it returned.
+template <class Function>
+void without_gil(Function&& work) {
+    raise_if_error(released(work));
 }
 
 inline void require(bool condition, const std::string& message) {
     if (!condition) throw nb::value_error(message.c_str());
+}
+
+/// Work on so many threads of the process.
+inline Work on_threads(unsigned threads) {
+    require(threads >= 1 && threads <= kMaxThreads,
+            std::to_string(threads) + " threads; 1 to " + std::to_string(kMaxThreads) + " are possible");
+    return {&process_pool(), threads};
 }
 
 /// The bytes of any contiguous object of the buffer protocol, for as long as this lives. Needs the GIL at

@@ -1,4 +1,4 @@
-// nicrt._device_host and nicrt._device_cuda: streams and what runs on them. The docstrings for people are in
+// nicrt._device_host and nicrt._device_cuda: queues and what runs on them. The docstrings for people are in
 // nicrt/_device_host.pyi.
 #include "device.hpp"
 
@@ -53,7 +53,7 @@ std::string name_of(int number) {
 }
 
 void register_queue(nb::module_& module) {
-    nb::class_<Event>(module, "Event", "A point in a stream.")
+    nb::class_<Event>(module, "Event", "A point in a queue.")
         .def("synchronize", [](Event& self) { without_gil([&] { return self.synchronize(); }); })
         .def(
             "elapsed_ms",
@@ -64,8 +64,8 @@ void register_queue(nb::module_& module) {
     nb::class_<Graph>(module, "Graph", "Captured work.")
         .def(
             "replay", [](Graph& self) { without_gil([&] { return self.replay(); }); },
-            "Queues the work on the stream that it was captured from.");
-    nb::class_<Queue>(module, "Stream", "A queue of work on one device.")
+            "Adds the work to the queue that it was captured from.");
+    nb::class_<Queue>(module, "Queue", "Work on one device, in its order (CUDA: a stream).")
         .def(nb::new_([](int number) {
                  return result_of<QueuePtr>([&](QueuePtr& queue) { return Queue::make(number, queue); });
              }),
@@ -89,7 +89,7 @@ void register_queue(nb::module_& module) {
         });
 }
 
-std::unique_ptr<StreamDecoder> make_decoder(const QueuePtr& stream, const PyCodebook& codebook,
+std::unique_ptr<StreamDecoder> make_decoder(const QueuePtr& queue, const PyCodebook& codebook,
                                             const std::array<std::size_t, 4>& extents, std::uint32_t tile,
                                             std::size_t max_bytes, std::size_t max_segments,
                                             const std::optional<ChannelIds>& channel_ids,
@@ -105,7 +105,7 @@ std::unique_ptr<StreamDecoder> make_decoder(const QueuePtr& stream, const PyCode
             "one channel id for each channel is needed");
     if (channel_ids) shape.channel_ids = channel_ids->data();
     std::unique_ptr<StreamDecoder> decoder;
-    without_gil([&] { return StreamDecoder::make(stream, *codebook.tables, shape, decoder); });
+    without_gil([&] { return StreamDecoder::make(queue, *codebook.tables, shape, decoder); });
     return decoder;
 }
 
@@ -144,13 +144,13 @@ device::Planes planes_of(const DeviceTensor& tensor) {
             extent(tensor.shape[3])};
 }
 
-void py_crop(Queue& stream, const DeviceTensor& source, const DeviceTensor& out, std::uint32_t top,
+void py_crop(Queue& queue, const DeviceTensor& source, const DeviceTensor& out, std::uint32_t top,
              std::uint32_t left) {
     require(source.dtype == out.dtype && source.shape.size() == 4 && out.shape.size() == 4 &&
                 source.shape[0] == out.shape[0] && source.shape[1] == out.shape[1],
             "out must have the dtype and the first two extents of source");
     without_gil([&] {
-        return device::crop(stream, planes_of(source), planes_of(out), top, left, source.dtype->bytes());
+        return device::crop(queue, planes_of(source), planes_of(out), top, left, source.dtype->bytes());
     });
 }
 
@@ -171,7 +171,7 @@ std::vector<std::size_t> stored_shape(device::PictureFormat format, std::size_t 
     }
 }
 
-void py_store(Queue& stream, const DeviceTensor& picture, const DeviceTensor& out, std::uint32_t height,
+void py_store(Queue& queue, const DeviceTensor& picture, const DeviceTensor& out, std::uint32_t height,
               std::uint32_t width, const std::string& format_name) {
     require(picture.is("uint8", 4) && picture.shape[3] == 3, "picture must be uint8 [n, height, width, 3]");
     const device::PictureFormat format = format_of(format_name);
@@ -186,7 +186,7 @@ void py_store(Queue& stream, const DeviceTensor& picture, const DeviceTensor& ou
     const device::Pictures pictures{picture.data(), extent(picture.shape[0]), extent(picture.shape[1]),
                                     extent(picture.shape[2])};
     without_gil(
-        [&] { return device::store(stream, pictures, height, width, format, {out.data(), row_bytes}); });
+        [&] { return device::store(queue, pictures, height, width, format, {out.data(), row_bytes}); });
 }
 
 }  // namespace
@@ -199,7 +199,7 @@ void register_device_work(nb::module_& module) {
                "As its maker calls it, with the compute capability.");
     register_queue(module);
     nb::class_<StreamDecoder>(module, "StreamDecoder", "Decodes one entropy step of a batch of equal shapes.")
-        .def(nb::new_(&make_decoder), "stream"_a, "codebook"_a, "shape"_a, "tile"_a, "max_bytes"_a,
+        .def(nb::new_(&make_decoder), "queue"_a, "codebook"_a, "shape"_a, "tile"_a, "max_bytes"_a,
              "max_segments"_a, "channel_ids"_a.noconvert() = nb::none(),
              "limits"_a = std::tuple(-32768, 32767))
         .def_prop_ro("shape", [](const StreamDecoder& self) { return nb::tuple(nb::cast(shape_of(self))); })
@@ -212,10 +212,10 @@ void register_device_work(nb::module_& module) {
         .def(
             "check", [](const StreamDecoder& self) { raise_if_error(self.check()); },
             "Raises CorruptError when the last run met damage.");
-    module.def("crop", &py_crop, "stream"_a, "source"_a, "out"_a, "top"_a = 0, "left"_a = 0,
+    module.def("crop", &py_crop, "queue"_a, "source"_a, "out"_a, "top"_a = 0, "left"_a = 0,
                "Queues out[..., y, x] = source[..., top + y, left + x].");
-    module.def("store", &py_store, "stream"_a, "picture"_a, "out"_a, "height"_a, "width"_a,
-               "format"_a = "rgb", "Queues the conversion of padded pictures to rgb, planar or nv12.");
+    module.def("store", &py_store, "queue"_a, "picture"_a, "out"_a, "height"_a, "width"_a, "format"_a = "rgb",
+               "Queues the conversion of padded pictures to rgb, planar or nv12.");
 }
 
 }  // namespace NICRT_DEVICE_BUILD

@@ -24,7 +24,7 @@ using device::Memory;
 using device::PinnedMemory;
 using device::QueuePtr;
 using Shape = std::vector<std::size_t>;
-using AnyArray = nb::ndarray<nb::c_contig, nb::device::cpu>;
+using AnyArray = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using NumpyArray = nb::ndarray<nb::numpy, nb::c_contig, nb::device::cpu>;
 
 constexpr std::uint8_t kInt = 0, kUInt = 1, kFloat = 2;  // type codes of DLPack
@@ -43,10 +43,10 @@ std::size_t items_of(const Shape& shape) {
     return items;
 }
 
-void make_tensor(DeviceTensor* self, const Shape& shape, const std::string& dtype, const QueuePtr& stream) {
+void make_tensor(DeviceTensor* self, const Shape& shape, const std::string& dtype, const QueuePtr& queue) {
     DeviceTensor tensor{nullptr, 0, shape, &dtype_of(dtype.c_str())};
     const std::size_t bytes = items_of(shape) * tensor.dtype->bytes();
-    without_gil([&] { return Memory::allocate(stream, bytes, tensor.memory); });
+    without_gil([&] { return Memory::allocate(queue, bytes, tensor.memory); });
     new (self) DeviceTensor(std::move(tensor));
 }
 
@@ -74,7 +74,7 @@ void require_alike(const DeviceTensor& self, const Array& array) {
 void upload(const DeviceTensor& self, const AnyArray& array) {
     require_alike(self, array);
     device::Queue& queue = *self.memory->queue();
-    require(!queue.capturing(), "nothing can be uploaded while the stream is capturing");
+    require(!queue.capturing(), "nothing can be uploaded while the queue is capturing");
     without_gil([&]() -> Status {
         NICRT_RETURN_IF_ERROR(queue.copy_to_device(self.data(), array.data(), self.bytes()));
         return queue.synchronize();
@@ -88,7 +88,7 @@ NumpyArray numpy_of(void* data, const Shape& shape, const DType& dtype, nb::hand
 
 NumpyArray download(const DeviceTensor& self, const std::optional<NumpyArray>& out) {
     device::Queue& queue = *self.memory->queue();
-    require(!queue.capturing(), "nothing can be downloaded while the stream is capturing");
+    require(!queue.capturing(), "nothing can be downloaded while the queue is capturing");
     NumpyArray array;
     if (out) {
         require_alike(self, *out);
@@ -105,9 +105,9 @@ NumpyArray download(const DeviceTensor& self, const std::optional<NumpyArray>& o
     return array;
 }
 
-void copy_from(const DeviceTensor& self, const DeviceTensor& other, const std::optional<QueuePtr>& stream) {
+void copy_from(const DeviceTensor& self, const DeviceTensor& other, const std::optional<QueuePtr>& on) {
     require(self.bytes() == other.bytes(), "the buffers differ in size");
-    device::Queue& queue = stream ? **stream : *self.memory->queue();
+    device::Queue& queue = on ? **on : *self.memory->queue();
     raise_if_error(queue.copy_on_device(self.data(), other.data(), self.bytes()));
 }
 
@@ -191,18 +191,18 @@ bool DeviceTensor::is(const char* name, std::size_t dimensions) const {
 
 void register_device_tensor(nb::module_& module) {
     nb::class_<DeviceTensor> buffer(module, "Buffer", "A tensor on the device, row-major without gaps.");
-    buffer.def("__init__", &make_tensor, "shape"_a, "dtype"_a, "stream"_a)
+    buffer.def("__init__", &make_tensor, "shape"_a, "dtype"_a, "queue"_a)
         .def_prop_ro("pointer",
                      [](const DeviceTensor& self) { return reinterpret_cast<std::uintptr_t>(self.data()); })
         .def_prop_ro("shape", [](const DeviceTensor& self) { return tuple_of(self.shape); })
         .def_prop_ro("dtype", [](const DeviceTensor& self) { return self.dtype->name; })
         .def_prop_ro("nbytes", &DeviceTensor::bytes)
-        .def_prop_ro("stream", [](const DeviceTensor& self) { return self.memory->queue(); })
+        .def_prop_ro("queue", [](const DeviceTensor& self) { return self.memory->queue(); })
         .def("view", &view, "shape"_a, "dtype"_a = nb::none(), "offset_bytes"_a = 0,
              "The same memory with another shape, or a part of it.")
         .def("upload", &upload, "array"_a.noconvert(), "Copies an array here.")
         .def("download", &download, "out"_a.noconvert() = nb::none(), "A numpy copy, into `out` where given.")
-        .def("copy_from", &copy_from, "other"_a, "stream"_a = nb::none(),
+        .def("copy_from", &copy_from, "other"_a, "queue"_a = nb::none(),
              "Queues a copy from another buffer of the same device.")
         .def("__dlpack__", &dlpack, nb::kw_only(), "stream"_a = nb::none(), "max_version"_a = nb::none(),
              "dl_device"_a = nb::none(), "copy"_a = nb::none())

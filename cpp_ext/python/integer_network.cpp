@@ -177,11 +177,12 @@ nb::list run(const IntegerNetwork& network, const Tensor& in, const std::vector<
         if (rescale.negative) view.negative = {rescale.negative->data(), rescale.negative->size()};
     }
     Outputs outputs(network, in, rules);
+    const Work work = on_threads(threads);
     const std::size_t places = in.shape(1) * in.shape(2) * in.shape(3);
     without_gil([&]() -> Status {
         for (std::size_t n = 0; n < in.shape(0); ++n)
-            NICRT_RETURN_IF_ERROR(network.run(in.data() + n * places, in.shape(2), in.shape(3), rescales,
-                                              outputs.of(n), threads));
+            NICRT_RETURN_IF_ERROR(
+                network.run(in.data() + n * places, in.shape(2), in.shape(3), rescales, outputs.of(n), work));
         return {};
     });
     return outputs.arrays;

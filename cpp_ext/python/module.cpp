@@ -4,6 +4,7 @@
 
 #include "bindings.hpp"
 #include "convert.hpp"
+#include "nicrt/segment.hpp"
 
 namespace {
 
@@ -34,13 +35,22 @@ void translate_memory_errors(const std::exception_ptr& error, void*) {
 
 NB_MODULE(_core, module) {
     module.doc() = "The C++ core of nicrt: entropy coder, streams and container (docs/FORMAT.md).";
+    // What threads that a host leaves running hold at the interpreter's end is no leak.
+    nanobind::set_leak_warnings(false);
+    module.def(
+        "check_isa_variable", [] { nicrt::python::raise_if_error(nicrt::check_isa_variable()); },
+        "Raises ValueError where the environment variable NICRT_ISA names no instruction set.");
     nanobind::register_exception_translator(&translate_memory_errors);
     nicrt::python::register_bundle(module);
     nicrt::python::register_segment(module);
     nicrt::python::register_container(module);
     nicrt::python::register_stream(module);
+    nicrt::python::register_engine(module);
+    nicrt::python::register_execution(module);
     nicrt::python::register_native(module);
+    nicrt::python::register_native_graph(module);
     nicrt::python::register_integer_network(module);
+    nicrt::python::register_program(module);
 #ifdef NICRT_ONNX
     nicrt::python::register_onnx(module);
 #endif

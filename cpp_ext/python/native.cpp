@@ -111,7 +111,8 @@ auto run(const native::Chain& chain, const std::vector<ChainTerm>& terms, const 
     // Extents are those of arrays that exist, and the scales at most 256: the product stays far below 2^64.
     const auto picture = new_array<std::uint8_t>(
         {1, input.height * chain.scale_y(), input.width * chain.scale_x(), chain.output_channels()});
-    without_gil([&] { return chain.run(input, low, high, threads, picture.data()); });
+    const Work work = on_threads(threads);
+    without_gil([&] { return chain.run(input, low, high, work, picture.data()); });
     return picture;
 }
 

@@ -57,10 +57,10 @@ nb::bytes write(const PyOnnxModel& self) {
         nb::steal<nb::bytes>(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(count)));
     if (!result.is_valid()) throw nb::python_error();
     auto* const memory = reinterpret_cast<std::uint8_t*>(PyBytes_AS_STRING(result.ptr()));
-    {
-        const nb::gil_scoped_release released;
+    without_gil([&] {
         onnx::write(self.read->model, {memory, count});
-    }
+        return Status();
+    });
     return result;
 }
 

@@ -4,6 +4,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -57,6 +58,24 @@ void make_codebook(PyCodebook* self, const Vector<const std::int16_t>& low,
     new (self) PyCodebook{std::move(built)};
 }
 
+nb::list tables_of(const PyCodebook& self) {
+    nb::list tables;
+    for (std::size_t i = 0; i < self.tables->size(); ++i) {
+        const TableView table = self.tables->table(i);
+        const std::vector<std::uint16_t> frequencies(table.frequencies.begin(), table.frequencies.end());
+        tables.append(nb::make_tuple(table.low, table.shift, frequencies));
+    }
+    return tables;
+}
+
+Array<float, nb::numpy, nb::ndim<2>> py_code_lengths(const PyCodebook& self, std::int32_t reach) {
+    std::vector<float> lengths;
+    without_gil([&] { return code_lengths(*self.tables, reach, lengths); });
+    const auto result = new_array<float>({self.tables->size(), 2 * static_cast<std::size_t>(reach) + 1});
+    std::copy(lengths.begin(), lengths.end(), result.data());
+    return result;
+}
+
 nb::bytes py_encode_segment(const PyCodebook& codebook, const Vector<const std::uint8_t>& table_ids,
                             const Vector<const std::int16_t>& symbols, unsigned lanes) {
     require(table_ids.size() == symbols.size(), "table_ids and symbols differ in length");
@@ -95,8 +114,7 @@ std::vector<std::string> isas() {
 
 std::uint32_t py_crc32c(nb::handle data, std::uint32_t crc) {
     const Buffer bytes(data);
-    const nb::gil_scoped_release released;
-    return crc32c(bytes.bytes(), crc);
+    return released([&] { return crc32c(bytes.bytes(), crc); });
 }
 
 }  // namespace
@@ -109,7 +127,10 @@ void register_segment(nb::module_& module) {
              "low: int16[T], shift: uint8[T], sizes: int32[T] (frequencies of each table, its escape's "
              "included),\n"
              "frequencies: uint16[sum of sizes], one table after the other, the escape's last.")
-        .def("__len__", [](const PyCodebook& self) { return self.tables->size(); });
+        .def("code_lengths", &py_code_lengths, "reach"_a,
+             "Bits that symbols -reach .. reach cost with each table: float32 [tables, 2 * reach + 1].")
+        .def("__len__", [](const PyCodebook& self) { return self.tables->size(); })
+        .def_prop_ro("tables", &tables_of, "Of each table its lowest quotient, raw bits and frequencies.");
     module.def("encode_segment", &py_encode_segment, "codebook"_a, "table_ids"_a.noconvert(),
                "symbols"_a.noconvert(), "lanes"_a,
                "One segment of coded symbols: uint8[n] table ids, int16[n] symbols.");

@@ -49,12 +49,23 @@ EncodedStream py_encode_stream(const PyCodebook& codebook, const Symbols& symbol
                                std::uint32_t tile, std::uint32_t symbols_per_lane, unsigned threads) {
     const TensorShape shape = shape_of(symbols);
     const TableChoice choice = to_choice(index, shape);
+    const StreamOptions options{tile, on_threads(threads)};
     EncodedStream encoded;
     without_gil([&] {
-        return encode_stream(*codebook.tables, choice, symbols.data(), shape, {tile, threads},
-                             symbols_per_lane, encoded);
+        return encode_stream(*codebook.tables, choice, symbols.data(), shape, options, symbols_per_lane,
+                             encoded);
     });
     return encoded;
+}
+
+nb::tuple py_cost_of_stream(const PyCodebook& codebook, const Array<const std::int32_t, nb::ndim<3>>& symbols,
+                            const Index& index) {
+    const std::array<std::size_t, 3> extents{symbols.shape(0), symbols.shape(1), symbols.shape(2)};
+    const TensorShape shape = to_shape(extents);
+    const TableChoice choice = to_choice(index, shape);
+    StreamCost cost;
+    without_gil([&] { return cost_of_stream(*codebook.tables, choice, symbols.data(), shape, cost); });
+    return nb::make_tuple(cost.bits, cost.coded);
 }
 
 Symbols py_decode_stream(const PyCodebook& codebook, const Index& index,
@@ -65,9 +76,10 @@ Symbols py_decode_stream(const PyCodebook& codebook, const Index& index,
     const bool out_fits = !out || std::equal(extents.begin(), extents.end(), out->shape_ptr());
     require(out_fits, "out has another shape");
     const Symbols symbols = out ? *out : new_array<std::int32_t>({extents[0], extents[1], extents[2]});
+    const StreamOptions options{tile, on_threads(threads)};
     const Buffer file(data);
     without_gil([&] {
-        return decode_stream(*codebook.tables, choice, shape, {tile, threads}, file.bytes(), *stream.stream,
+        return decode_stream(*codebook.tables, choice, shape, options, file.bytes(), *stream.stream,
                              symbols.data());
     });
     return symbols;
@@ -126,6 +138,10 @@ void register_stream(nb::module_& module) {
                "index"_a.noconvert(), "tile"_a, "symbols_per_lane"_a, "threads"_a,
                "Encodes int32[C, H, W] and sets the places that are not coded to 0 in place.\n"
                "index: uint8[C, H, W] or uint8[C]; tile: edge of a tile in places, 0 for one tile.");
+    module.def("cost_of_stream", &py_cost_of_stream, "codebook"_a, "symbols"_a.noconvert(),
+               "index"_a.noconvert(),
+               "Bits that int32[C, H, W] symbols take, and how many of them are coded; index as in "
+               "`encode_stream`.");
     module.def("decode_stream", &py_decode_stream, "codebook"_a, "index"_a.noconvert(), "shape"_a, "tile"_a,
                "data"_a, "stream"_a, "threads"_a, "out"_a.noconvert() = nb::none(),
                "The int32[C, H, W] symbols of a stream of the parsed file whose bytes are `data`; into `out` "

@@ -125,6 +125,12 @@ Codebook::~Codebook() = default;
 
 std::size_t Codebook::size() const { return impl_->tables.size(); }
 
+TableView Codebook::table(std::size_t number) const {
+    const TableInfo& table = impl_->tables[number];
+    return {static_cast<std::int16_t>(table.low), static_cast<std::uint8_t>(table.shift),
+            std::span(impl_->frequencies).subspan(table.first, table.coded + std::size_t{1})};
+}
+
 Status Codebook::build(std::span<const TableView> tables, std::shared_ptr<const Codebook>& out) {
     return status_of([&]() -> Status {
         if (tables.empty() || tables.size() > kMaxTables)

@@ -79,10 +79,13 @@ struct Codebook::Impl {
     /// not code has the escape's.
     [[nodiscard]] const std::uint32_t* encode() const;
 
+    /// 256 entries per table by quotient byte, as `encode`: bits of a symbol times 2^16, raw bits included.
+    [[nodiscard]] const std::uint32_t* lengths() const;
+
 private:
-    mutable std::once_flag lookup_once_, search_once_, encode_once_;
+    mutable std::once_flag lookup_once_, search_once_, encode_once_, lengths_once_;
     mutable std::atomic<bool> lookup_ready_{false};
-    mutable std::vector<std::uint32_t> lookup_, encode_;
+    mutable std::vector<std::uint32_t> lookup_, encode_, lengths_;
     mutable SearchForm search_;
 };
 

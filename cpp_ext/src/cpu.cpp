@@ -1,6 +1,7 @@
 #include "cpu.hpp"
 
 #include <cstdlib>
+#include <string>
 #include <string_view>
 
 #include "nicrt/segment.hpp"
@@ -20,6 +21,11 @@ bool has_sha() {
 }
 #endif
 
+std::string_view variable() {
+    const char* const value = std::getenv("NICRT_ISA");
+    return value == nullptr ? "" : value;
+}
+
 Cpu detect() {
     Cpu found;
 #ifdef NICRT_X86
@@ -37,15 +43,15 @@ Cpu detect() {
 #endif
     // What a user can turn off to look for a fault, and tests to run the whole path with each instruction
     // set.
-    const char* const wanted = std::getenv("NICRT_ISA");
-    const std::string_view most = wanted == nullptr ? "" : wanted;
-    found.avx512_bf16 = found.avx512_bf16 && most != "avx512" && most != "avx2" && most != "scalar";
-    found.avx512_vnni = found.avx512_vnni && most != "avx2" && most != "scalar";
-    found.avx512 = found.avx512 && most != "avx2" && most != "scalar";
-    found.avx2 = found.avx2 && most != "scalar";
-    found.fma = found.fma && most != "scalar";
-    found.sha = found.sha && most != "scalar";
-    found.sse42 = found.sse42 && most != "scalar";
+    const std::string_view most = variable();
+    const bool only_avx2 = most == "avx2", only_scalar = most == "scalar";
+    found.avx512_bf16 = found.avx512_bf16 && !(most == "avx512" || only_avx2 || only_scalar);
+    found.avx512_vnni = found.avx512_vnni && !(only_avx2 || only_scalar);
+    found.avx512 = found.avx512 && !(only_avx2 || only_scalar);
+    found.avx2 = found.avx2 && !only_scalar;
+    found.fma = found.fma && !only_scalar;
+    found.sha = found.sha && !only_scalar;
+    found.sse42 = found.sse42 && !only_scalar;
     return found;
 }
 
@@ -54,6 +60,14 @@ Cpu detect() {
 const Cpu& cpu() {
     static const Cpu found = detect();
     return found;
+}
+
+Status check_isa_variable() {
+    const std::string_view value = variable();
+    for (const std::string_view known : {"", "scalar", "avx2", "avx512", "best"})
+        if (value == known) return {};
+    return invalid_argument("NICRT_ISA is " + std::string(value) +
+                            "; it can be scalar, avx2, avx512 or best");
 }
 
 bool isa_available(Isa isa) {

@@ -1,5 +1,5 @@
-// What the processor offers, asked once. The environment variable NICRT_ISA (scalar, avx2) takes the rest
-// away.
+// What the processor offers, asked once. The environment variable NICRT_ISA (scalar, avx2, avx512; avx512
+// leaves out bfloat16) takes the rest away.
 #pragma once
 
 #include "compiler.hpp"

@@ -20,7 +20,7 @@ namespace {
 /// Symbols per run of the inner loop: its quotients and table ids stay in the first-level cache until they
 /// are finished.
 constexpr std::size_t kRun = 2048;
-static_assert(kRun % kMaxLanes == 0 && kRun % kMarkRun == 0);
+static_assert(kRun % kMaxLanes == 0 && kRun % kMarkRun == 0 && kSymbolsPerLook % kRun == 0);
 
 struct Parts {
     const std::uint8_t* states;
@@ -221,6 +221,8 @@ Status decode_segment(const Codebook& codebook, const std::uint8_t* table_ids, s
         if (!coder.start(parts)) return corrupt("state of a lane is below 2^16");
         Finisher finisher(book, marks, parts);
         for (std::size_t i = 0; i < n; i += kRun) {
+            if (i % kSymbolsPerLook == 0 && options.control != nullptr)
+                NICRT_RETURN_IF_ERROR(options.control->check());
             const std::size_t count = std::min(kRun, n - i);
             if (!coder.decode(table_ids + i, count, symbols + i)) return corrupt("segment has too few words");
             if (!finisher.finish(table_ids + i, count, symbols + i))

@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::size_t kRun =
     2048;  ///< symbols that pass through the loops at a time, all in the first-level cache
-static_assert(kRun % kMaxLanes == 0 && kRun % kMarkRun == 0);
+static_assert(kRun % kMaxLanes == 0 && kRun % kMarkRun == 0 && kSymbolsPerLook % kRun == 0);
 
 /// Raw bits and escapes, filled from the last symbol to the first.
 class SideArrays {
@@ -32,6 +32,7 @@ public:
         return std::span(raw_).first(raw_.size() - kRawSlack);
     }
     [[nodiscard]] const std::vector<std::int16_t>& escapes() const { return escapes_; }  ///< last first
+    [[nodiscard]] std::vector<std::int16_t>& escapes() { return escapes_; }
 
 private:
     static constexpr std::size_t kRawSlack = 4;  ///< bits are put four bytes at a time
@@ -44,13 +45,21 @@ private:
 /// The coder of one segment, fed run by run from the last to the first.
 class Encoder {
 public:
-    Encoder(const Codebook::Impl& book, const EncodeLoops& loops, unsigned lanes, std::uint64_t raw_bits)
-        : book_(book), entries_(book.encode()), loops_(loops), lanes_(lanes), side_(raw_bits) {
+    Encoder(const Codebook::Impl& book, const EncodeLoops& loops, unsigned lanes, std::uint64_t raw_bits,
+            Budget* budget)
+        : book_(book),
+          entries_(book.encode()),
+          loops_(loops),
+          lanes_(lanes),
+          held_(budget, raw_bytes(raw_bits)),
+          side_(raw_bits) {
         states_.fill(kStateFloor);
     }
 
     /// At most kRun symbols; only the last run of the segment may end within a round.
     void encode(const std::uint8_t* table_ids, const std::int16_t* symbols, std::size_t n) {
+        make_room(words_, n);
+        make_room(side_.escapes(), n);
         loops_.split(book_, table_ids, symbols, n, quotients_.data(), marks_.data());
         for (std::size_t run = (n + kMarkRun - 1) / kMarkRun; run-- > 0;)
             for_each_mark_down(marks_[run], [&](std::size_t mark) {
@@ -86,10 +95,20 @@ public:
     }
 
 private:
+    /// For the words or escapes of n symbols, which have at most one each; counted before it is taken.
+    template <class Value>
+    void make_room(std::vector<Value>& values, std::size_t n) {
+        if (values.capacity() - values.size() >= n) return;
+        const std::size_t capacity = 2 * values.capacity() + n;
+        held_.add((capacity - values.capacity()) * sizeof(Value));
+        values.reserve(capacity);
+    }
+
     const Codebook::Impl& book_;
     const std::uint32_t* entries_;
     EncodeLoops loops_;
     unsigned lanes_;
+    Held held_;
     SideArrays side_;
     std::vector<std::uint16_t> words_;  ///< last first
     std::array<std::uint32_t, kMaxLanes> states_;
@@ -107,7 +126,8 @@ EncodeLoops encode_loops(Isa isa, unsigned lanes) {
 }  // namespace
 
 Status encode_segment(const Codebook& codebook, const std::uint8_t* table_ids, const std::int16_t* symbols,
-                      std::size_t n, unsigned lanes, std::vector<std::uint8_t>& out, Isa isa) {
+                      std::size_t n, unsigned lanes, std::vector<std::uint8_t>& out, Isa isa,
+                      const Work& work) {
     return status_of([&]() -> Status {
         NICRT_RETURN_IF_ERROR(check_arguments(n, lanes, isa));
         isa = resolve_isa(isa);
@@ -116,9 +136,10 @@ Status encode_segment(const Codebook& codebook, const std::uint8_t* table_ids, c
         if (scan.largest >= book.tables.size())
             return invalid_argument("table id is not one of the codebook's");
 
-        Encoder encoder(book, encode_loops(isa, lanes), lanes, scan.raw_bits);
+        Encoder encoder(book, encode_loops(isa, lanes), lanes, scan.raw_bits, work.budget);
         for (std::size_t end = n; end > 0;) {
             const std::size_t begin = (end - 1) / kRun * kRun;
+            if (begin % kSymbolsPerLook == 0) NICRT_RETURN_IF_ERROR(work.check());
             encoder.encode(table_ids + begin, symbols + begin, end - begin);
             end = begin;
         }

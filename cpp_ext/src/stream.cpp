@@ -20,7 +20,7 @@ using std::to_string;
 constexpr std::uint64_t kMaxPlaces = std::min<std::uint64_t>(std::uint64_t{1} << 40, PTRDIFF_MAX / 8);
 constexpr std::uint64_t kMaxTiles = 1u << 20;
 
-// Fewer coded symbols take about as long as it takes to start a thread.
+// Fewer coded symbols take about as long as it takes to wake a thread.
 constexpr std::size_t kEncodeWorthThreads = 1u << 16;
 constexpr std::size_t kDecodeWorthThreads = 1u << 18;
 constexpr std::size_t kPlacesPerSymbol = 4;  // a guess, where the coded symbols are not counted yet
@@ -30,8 +30,8 @@ Status check_arguments(TensorShape shape, StreamOptions options) {
         return invalid_argument("a tensor of symbols without places");
     if (std::uint64_t{shape.height} * shape.width > kMaxPlaces / shape.channels)
         return invalid_argument("a tensor of symbols with more than " + to_string(kMaxPlaces) + " places");
-    if (options.threads < 1 || options.threads > kMaxThreads)
-        return invalid_argument(to_string(options.threads) + " threads; 1 to " + to_string(kMaxThreads) +
+    if (options.work.threads < 1 || options.work.threads > kMaxThreads)
+        return invalid_argument(to_string(options.work.threads) + " threads; 1 to " + to_string(kMaxThreads) +
                                 " are possible");
     return {};
 }
@@ -70,21 +70,24 @@ public:
     Encoder(const Codebook& codebook, std::uint32_t symbols_per_lane)
         : codebook_(codebook), symbols_per_lane_(symbols_per_lane) {}
 
-    Status tile(const TilePlaces& places, std::int32_t* symbols, unsigned threads, EncodedTile& out) const {
+    Status tile(const TilePlaces& places, std::int32_t* symbols, const Work& work, EncodedTile& out) const {
+        const Held held(work.budget,
+                        (places.count() + kCompactSlack) * (sizeof(std::uint8_t) + sizeof(std::int16_t)));
         const auto ids = uninitialised<std::uint8_t>(places.count() + kCompactSlack);
         const auto coded = uninitialised<std::int16_t>(places.count() + kCompactSlack);
         bool fits = true;
-        const std::size_t n = places.gather(symbols, ids.get(), coded.get(), fits);
+        std::size_t n = 0;
+        NICRT_RETURN_IF_ERROR(places.gather(work.control, symbols, ids.get(), coded.get(), n, fits));
         if (!fits) return invalid_argument("a symbol outside -32768 .. 32767");
 
         const TileLayout layout = layout_for(n, symbols_per_lane_);
         std::vector<std::vector<std::uint8_t>> segments(layout.segments);
         NICRT_RETURN_IF_ERROR(
-            parallel_for(layout.segments, n > kEncodeWorthThreads ? threads : 1, [&](std::size_t i) {
+            parallel_for(layout.segments, n > kEncodeWorthThreads ? work : work.alone(), [&](std::size_t i) {
                 const std::size_t begin = segment_begin(n, layout.segments, i);
                 const std::size_t end = segment_begin(n, layout.segments, i + 1);
                 return encode_segment(codebook_, ids.get() + begin, coded.get() + begin, end - begin,
-                                      layout.lanes, segments[i]);
+                                      layout.lanes, segments[i], Isa::best, work);
             }));
         out.coded = n;
         out.directory.lanes = layout.lanes;
@@ -128,18 +131,21 @@ public:
     Decoder(const Codebook& codebook, std::span<const std::uint8_t> file)
         : codebook_(codebook), file_(file) {}
 
-    Status tile(const TilePlaces& places, const Tile& directory, unsigned threads,
+    Status tile(const TilePlaces& places, const Tile& directory, const Work& work,
                 std::int32_t* symbols) const {
+        Held held(work.budget, places.count() + kCompactSlack);
         const auto ids = uninitialised<std::uint8_t>(places.count() + kCompactSlack);
-        const std::size_t n = places.ids(ids.get());
+        std::size_t n = 0;
+        NICRT_RETURN_IF_ERROR(places.ids(work.control, ids.get(), n));
         const std::size_t segments = directory.segments.size();
         if ((segments == 0) != (n == 0) || segments > n)
             return corrupt("a tile with " + to_string(segments) + " segments for " + to_string(n) +
                            " coded symbols");
 
+        held.add((n + kCompactSlack) * sizeof(std::int16_t));
         const auto coded = uninitialised<std::int16_t>(n + kCompactSlack);
-        NICRT_RETURN_IF_ERROR(
-            parallel_for(segments, n > kDecodeWorthThreads ? threads : 1, [&](std::size_t i) -> Status {
+        NICRT_RETURN_IF_ERROR(parallel_for(
+            segments, n > kDecodeWorthThreads ? work : work.alone(), [&](std::size_t i) -> Status {
                 const Segment& segment = directory.segments[i];
                 if (segment.offset > file_.size() || segment.size > file_.size() - segment.offset)
                     return truncated("the file ends after " + to_string(file_.size()) +
@@ -148,10 +154,10 @@ public:
                 const std::size_t begin = segment_begin(n, segments, i);
                 const std::size_t end = segment_begin(n, segments, i + 1);
                 return decode_segment(codebook_, ids.get() + begin, end - begin, directory.lanes,
-                                      file_.subspan(segment.offset, segment.size), coded.get() + begin);
+                                      file_.subspan(segment.offset, segment.size), coded.get() + begin,
+                                      {Isa::best, DecodePath::automatic, work.control});
             }));
-        places.scatter(coded.get(), symbols);
-        return {};
+        return places.scatter(work.control, coded.get(), symbols);
     }
 
 private:
@@ -159,13 +165,14 @@ private:
     std::span<const std::uint8_t> file_;
 };
 
-/// work(tile, threads): threads go to the tiles where there are several, else to the segments of the only
+/// function(tile, work): threads go to the tiles where there are several, else to the segments of the only
 /// one.
-template <class Work>
-Status for_each_tile(const TileGrid& grid, bool worth_threads, unsigned threads, const Work& work) {
+template <class Function>
+Status for_each_tile(const TileGrid& grid, bool worth_threads, const Work& work, const Function& function) {
     const auto tiles = static_cast<std::size_t>(grid.count());
-    if (tiles == 1) return work(std::size_t{0}, threads);
-    return parallel_for(tiles, worth_threads ? threads : 1, [&](std::size_t tile) { return work(tile, 1u); });
+    if (tiles == 1) return function(std::size_t{0}, work);
+    return parallel_for(tiles, worth_threads ? work : work.alone(),
+                        [&](std::size_t tile) { return function(tile, work.alone()); });
 }
 
 }  // namespace
@@ -184,9 +191,9 @@ Status encode_stream(const Codebook& codebook, TableChoice tables, std::int32_t*
         std::vector<EncodedTile> tiles(grid.count());
         const bool worth_threads = shape.places() / kPlacesPerSymbol > kEncodeWorthThreads;
         NICRT_RETURN_IF_ERROR(
-            for_each_tile(grid, worth_threads, options.threads, [&](std::size_t tile, unsigned threads) {
+            for_each_tile(grid, worth_threads, options.work, [&](std::size_t tile, const Work& work) {
                 const TilePlaces places(shape, grid.rect(tile), tables, codebook.size());
-                return encoder.tile(places, symbols, threads, tiles[tile]);
+                return encoder.tile(places, symbols, work, tiles[tile]);
             }));
         out = join(std::move(tiles));
         return {};
@@ -203,9 +210,9 @@ Status decode_stream(const Codebook& codebook, TableChoice tables, TensorShape s
                            " tiles, where the picture has " + to_string(grid.count()));
         const Decoder decoder(codebook, file);
         const bool worth_threads = shape.places() / kPlacesPerSymbol > kDecodeWorthThreads;
-        return for_each_tile(grid, worth_threads, options.threads, [&](std::size_t tile, unsigned threads) {
+        return for_each_tile(grid, worth_threads, options.work, [&](std::size_t tile, const Work& work) {
             const TilePlaces places(shape, grid.rect(tile), tables, codebook.size());
-            return decoder.tile(places, directory.tiles[tile], threads, symbols);
+            return decoder.tile(places, directory.tiles[tile], work, symbols);
         });
     });
 }

@@ -7,6 +7,9 @@
 namespace nicrt {
 namespace {
 
+/// Some milliseconds, where the memory is touched for the first time.
+constexpr std::size_t kPartPlaces = std::size_t{1} << 20;
+
 bool narrow(const std::int32_t* symbols, std::size_t count, std::int16_t* coded) {
     std::int32_t outside = 0;
     for (std::size_t i = 0; i < count; ++i) {
@@ -18,27 +21,34 @@ bool narrow(const std::int32_t* symbols, std::size_t count, std::int16_t* coded)
 
 }  // namespace
 
-/// visit(channel, offset of the first place, rows), with as few and long rows as the tile allows.
+/// visit(channel, offset of the first place, rows), with as few and long rows as the tile allows, but short
+/// enough to end soon.
 template <class Visit>
-void TilePlaces::for_each_part(Visit visit) const {
+Status TilePlaces::for_each_part(const Control* control, Visit visit) const {
     const bool whole_rows = rect_.right - rect_.left == shape_.width;
     const bool whole_planes = whole_rows && rect_.bottom - rect_.top == shape_.height;
+    const auto ended = [&] { return control == nullptr ? Status() : control->check(); };
     if (whole_planes && !choice_.by_channel) {
-        visit(std::uint32_t{0}, std::size_t{0}, Rows{1, shape_.places(), 0});
-        return;
+        for (std::size_t i = 0; i < shape_.places(); i += kPartPlaces) {
+            NICRT_RETURN_IF_ERROR(ended());
+            visit(std::uint32_t{0}, i, Rows{1, std::min(kPartPlaces, shape_.places() - i), 0});
+        }
+        return {};
     }
     const Rows rows = whole_rows ? Rows{1, rect_.cells(), 0}
                                  : Rows{rect_.bottom - rect_.top, rect_.right - rect_.left, shape_.width};
     for (std::uint32_t channel = 0; channel < shape_.channels; ++channel) {
+        NICRT_RETURN_IF_ERROR(ended());
         const std::size_t row = std::size_t{channel} * shape_.height + rect_.top;
         visit(channel, row * shape_.width + rect_.left, rows);
     }
+    return {};
 }
 
-std::size_t TilePlaces::ids(std::uint8_t* ids) const {
-    std::size_t n = 0;
+Status TilePlaces::ids(const Control* control, std::uint8_t* ids, std::size_t& n) const {
+    n = 0;
     const auto& kernels = compact_kernels();
-    for_each_part([&](std::uint32_t channel, std::size_t offset, Rows rows) {
+    return for_each_part(control, [&](std::uint32_t channel, std::size_t offset, Rows rows) {
         if (!choice_.by_channel) {
             n += kernels.ids(choice_.ids + offset, rows, tables_, ids + n);
         } else if (channel_coded(channel)) {
@@ -46,14 +56,13 @@ std::size_t TilePlaces::ids(std::uint8_t* ids) const {
             n += rect_.cells();
         }
     });
-    return n;
 }
 
-std::size_t TilePlaces::gather(std::int32_t* symbols, std::uint8_t* ids, std::int16_t* coded,
-                               bool& fits) const {
-    std::size_t n = 0;
+Status TilePlaces::gather(const Control* control, std::int32_t* symbols, std::uint8_t* ids,
+                          std::int16_t* coded, std::size_t& n, bool& fits) const {
+    n = 0;
     const auto& kernels = compact_kernels();
-    for_each_part([&](std::uint32_t channel, std::size_t offset, Rows rows) {
+    return for_each_part(control, [&](std::uint32_t channel, std::size_t offset, Rows rows) {
         std::int32_t* const part = symbols + offset;
         if (!choice_.by_channel) {
             n += kernels.gather(choice_.ids + offset, part, rows, tables_, ids + n, coded + n, fits);
@@ -69,12 +78,11 @@ std::size_t TilePlaces::gather(std::int32_t* symbols, std::uint8_t* ids, std::in
             n += rows.length;
         }
     });
-    return n;
 }
 
-void TilePlaces::scatter(const std::int16_t* coded, std::int32_t* symbols) const {
+Status TilePlaces::scatter(const Control* control, const std::int16_t* coded, std::int32_t* symbols) const {
     const auto& kernels = compact_kernels();
-    for_each_part([&](std::uint32_t channel, std::size_t offset, Rows rows) {
+    return for_each_part(control, [&](std::uint32_t channel, std::size_t offset, Rows rows) {
         std::int32_t* const part = symbols + offset;
         if (!choice_.by_channel) {
             coded += kernels.scatter(choice_.ids + offset, rows, tables_, coded, part);

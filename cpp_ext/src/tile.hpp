@@ -49,14 +49,15 @@ public:
     /// Upper bound of what is coded; compacted arrays need room for this and kCompactSlack more.
     [[nodiscard]] std::size_t count() const { return rect_.cells() * shape_.channels; }
 
-    /// Each returns the number of coded places; see CompactKernels.
-    std::size_t ids(std::uint8_t* ids) const;
-    std::size_t gather(std::int32_t* symbols, std::uint8_t* ids, std::int16_t* coded, bool& fits) const;
-    void scatter(const std::int16_t* coded, std::int32_t* symbols) const;
+    /// See CompactKernels; n: the number of coded places. Fail where `control` ends them, and else do not.
+    Status ids(const Control* control, std::uint8_t* ids, std::size_t& n) const;
+    Status gather(const Control* control, std::int32_t* symbols, std::uint8_t* ids, std::int16_t* coded,
+                  std::size_t& n, bool& fits) const;
+    Status scatter(const Control* control, const std::int16_t* coded, std::int32_t* symbols) const;
 
 private:
     template <class Visit>
-    void for_each_part(Visit visit) const;
+    Status for_each_part(const Control* control, Visit visit) const;
     [[nodiscard]] bool channel_coded(std::uint32_t channel) const { return choice_.ids[channel] < tables_; }
 
     TensorShape shape_;

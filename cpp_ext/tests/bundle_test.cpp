@@ -1,12 +1,15 @@
 // Bundles: a whole one, as files, packed and in memory, and what is refused of changed ones.
 #include "nicrt/bundle.hpp"
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <string>
 #include <utility>
 
 #include "bundle_build.hpp"
 #include "check.hpp"
+#include "nicrt/stream.hpp"
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <sys/stat.h>
@@ -26,6 +29,32 @@ std::span<const std::uint8_t> span_of(const std::string& text) {
     return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
 }
 
+/// One set of three channels, all of which have the group's one table.
+void check_codebooks(const Bundle& opened) {
+    std::shared_ptr<const Codebook> all;
+    std::shared_ptr<const bundle::ChannelTables> tables, same;
+    CHECK(opened.codebook("g", all).ok() && all->size() == 1);
+    CHECK(opened.codebook("g", std::array{0}, tables).ok());
+    CHECK(tables->codebook->size() == 1 && tables->channels == std::vector<std::uint8_t>(3, 0));
+    CHECK(opened.codebook("g", std::array{0}, same).ok() && same == tables);
+    CHECK(opened.codebook("g", std::array{0, 0, 0}, same).ok() && same->channels == tables->channels);
+    CHECK(opened.codebook("h", all).code() == Code::invalid_argument);
+    CHECK(opened.codebook("g", std::array{1}, tables).code() == Code::invalid_argument);
+    CHECK(opened.codebook("g", std::array{-1}, tables).code() == Code::invalid_argument);
+    CHECK(opened.codebook("g", std::array{0, 0}, tables).code() == Code::invalid_argument);
+    CHECK(opened.codebook("g", std::span<const std::int32_t>{}, tables).code() == Code::invalid_argument);
+    const std::vector<std::int32_t> symbols{-2, -1, 0, 1, 2, INT32_MIN};
+    StreamCost cost;  // of each of four ids 2 bits, of an escape 16 more
+    CHECK(cost_of_stream(*all, {tables->channels.data(), true}, symbols.data(), {3, 1, 2}, cost).ok());
+    CHECK(cost.bits == 6 * 2 + 3 * 16 && cost.coded == 6);
+    const std::vector<std::uint8_t> index{0, 1, 255, 0, 0, 1};
+    CHECK(cost_of_stream(*all, {index.data(), false}, symbols.data(), {1, 2, 3}, cost).ok());
+    CHECK(cost.bits == 3 * 2 + 2 * 16 && cost.coded == 3);
+    std::vector<float> lengths;
+    CHECK(code_lengths(*all, 2, lengths).ok());
+    CHECK(lengths == std::vector<float>({18, 2, 2, 2, 18}));
+}
+
 void check_whole(const Bundle& opened) {
     std::string text;
     CHECK(bundle::write(opened.manifest(), text).ok());
@@ -40,6 +69,89 @@ void check_whole(const Bundle& opened) {
     CHECK(opened.onnx("show", model).code() == Code::unsupported);
     CHECK(opened.weights("nothing", tensors).code() == Code::invalid_argument);
     CHECK(opened.check_parts().ok());
+    check_codebooks(opened);
+}
+
+/// The files of a bundle, and how often each has been read.
+struct Counted {
+    bundle::Source files;
+    std::map<std::string, int, std::less<>> reads;
+};
+
+bundle::Source counting(std::shared_ptr<Counted> counted) {
+    bundle::Source source{"the test", std::move(counted)};
+    source.size = [](const bundle::Source& of, std::string_view name, std::uint64_t& out) {
+        const auto& counts = *static_cast<const Counted*>(of.context.get());
+        return counts.files.size(counts.files, name, out);
+    };
+    source.read = [](const bundle::Source& of, std::string_view name, std::uint64_t start,
+                     std::span<std::uint8_t> out) {
+        auto& counts = *static_cast<Counted*>(of.context.get());
+        ++counts.reads[std::string(name)];
+        return counts.files.read(counts.files, name, start, out);
+    };
+    return source;
+}
+
+/// What is packed is what is checked: each file is read once, and damage is refused.
+void check_packing() {
+    const auto counted = std::make_shared<Counted>();
+    Files files = small_files();
+    counted->files = source_of(files);
+    BundlePtr opened, again;
+    CHECK(Bundle::open(counting(counted), opened).ok());
+    counted->reads.clear();
+    std::vector<std::uint8_t> file;
+    CHECK(opened->packed(file).ok());
+    CHECK((counted->reads == decltype(counted->reads){{"t", 1}, {"w", 1}}));
+    CHECK(Bundle::open_packed(bundle::memory_source(file), again).ok());
+    check_whole(*again);
+    std::vector<std::uint8_t> same;
+    CHECK(again->packed(same).ok() && same == file);
+    std::uint64_t bytes = 0, decoder = 0;
+    CHECK(opened->size_bytes(bytes).ok() && opened->decoder_bytes(decoder).ok());
+    CHECK(bytes == kSmallManifest.size() + files["t"].size() + files["w"].size());
+    CHECK(decoder == kSmallManifest.size() + files["t"].size() + 48);  // its one tensor, without a header
+    files["w"].back() ^= 1;                                            // of what no graph uses
+    counted->files = source_of(files);
+    CHECK(opened->packed(file).ok());
+    files["w"][files["w"].size() - 48] ^= 1;
+    counted->files = source_of(files);
+    CHECK(opened->packed(file).message().find("the test: w: tensor 'w' is not the manifest's") == 0);
+}
+
+/// A manifest without hashes and ids → the whole one.
+void check_finishing() {
+    std::string text(kSmallManifest), finished;
+    for (const std::string_view digits :
+         {"641c9c5a73b4400e6bf796a1e9b4fd0aab016eb0f32ef6679c7ac520f8bc5cd1",
+          "f11b795f92bf122a0dd77e9bb6f220df1135441f88fdf3682f22552dea9247a8", "d0bd8bcffb9414d5", "637ee186"})
+        text.replace(text.find(digits), digits.size(), std::string(digits.size(), '0'));
+    CHECK(bundle::finish_manifest(source_of(small_files()), text, finished).ok());
+    CHECK(finished == kSmallManifest);
+    text.replace(text.find("\"in\":{\"y\":\"y\"}"), 14, "\"in\":{\"y\":\"z\"}");
+    CHECK(bundle::finish_manifest(source_of(small_files()), text, finished).code() == Code::unsupported);
+}
+
+/// What a file says stays one short line in a message.
+void check_messages() {
+    const auto said = [](const std::string& from, const std::string& to) {
+        Files files = small_files();
+        std::string& manifest = files.find("manifest.json")->second;
+        manifest.replace(manifest.find(from), from.size(), to);
+        BundlePtr opened;
+        return Bundle::open(source_of(std::move(files)), opened).message();
+    };
+    const std::string long_text(100'000, 'x');
+    for (const auto& [from, to] : std::initializer_list<std::pair<std::string, std::string>>{
+             {"\"name\":", "\"a\\nb" + long_text + "\":1,\"name\":"},
+             {"\"color\":", "\"" + long_text + "\":1,\"" + long_text + "\":1,\"color\":"},
+             {"\"in\":{\"y\":\"y\"}", "\"in\":{\"y\":\"a\\nb" + long_text + "\"}"},
+             {"\"op\":\"entropy\"", "\"op\":\"a\\u0000b" + long_text + "\""}}) {
+        const std::string message = said(from, to);
+        CHECK(!message.empty() && message.size() < 500);
+        CHECK(std::all_of(message.begin(), message.end(), [](unsigned char c) { return c >= 0x20; }));
+    }
 }
 
 void check_sources() {
@@ -170,6 +282,9 @@ void check_damage() {
 
 int main() {
     check_sources();
+    check_packing();
+    check_finishing();
+    check_messages();
 #if defined(__unix__) || defined(__APPLE__)
     check_files();
 #endif

@@ -76,7 +76,7 @@ void check_nv12(const Stored& in, std::size_t row_bytes, const std::vector<std::
     for (std::size_t n = 0; n < 2; ++n) {
         const std::uint8_t* const rows = &nv12[n * (in.height + chroma_rows) * row_bytes];
         for (std::size_t y = 0; y < in.height; ++y)
-            for (std::size_t x = 0; x < in.width; ++x)
+            for (std::size_t x = 0; x < (in.width + 1) / 2 * 2; ++x)  // at an odd edge the last pixel twice
                 CHECK(near(rows[y * row_bytes + x], 16 + luma(n, y, x) * 219 / 255));
         for (std::size_t y = 0; y < in.height; y += 2)
             for (std::size_t x = 0; x < in.width; x += 2) {

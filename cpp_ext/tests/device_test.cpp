@@ -4,50 +4,20 @@
 
 #include <algorithm>
 #include <cstring>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "check.hpp"
-#include "device/compact_kernels.hpp"
-#include "device/tables.hpp"
+#include "device_build.hpp"
 #include "nicrt/crc32c.hpp"
 #include "nicrt/stream.hpp"
 
 namespace {
 
 using namespace nicrt;
+using namespace nicrt::testing;
 using device::QueuePtr;
 using device::StreamDecoder;
-
-std::mt19937 random_bits(1);
-
-int random_int(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_bits); }
-
-/// Tables of every size, from steep to flat, some with raw bits; tails are of frequency 1.
-std::shared_ptr<const Codebook> make_codebook(unsigned tables, unsigned most_quotients = 60,
-                                              bool raw = true) {
-    std::vector<std::vector<std::uint16_t>> frequencies(tables);
-    std::vector<TableView> views;
-    for (unsigned t = 0; t < tables; ++t) {
-        const auto m = static_cast<unsigned>(random_int(1, static_cast<int>(most_quotients)));
-        frequencies[t].assign(m + 1, 1);
-        unsigned left = kProbabilityTotal - m - 1;
-        for (unsigned i = 0; i < m && left > 0; ++i) {
-            const unsigned share =
-                i + 1 == m ? left - left / 50 : left / static_cast<unsigned>(random_int(2, 30));
-            const unsigned place = (m / 2 + (i % 2 != 0 ? i / 2 + 1 : m - i / 2)) % m;
-            frequencies[t][place] += static_cast<std::uint16_t>(share);
-            left -= share;
-        }
-        frequencies[t][m] += static_cast<std::uint16_t>(left);
-        const auto shift = static_cast<std::uint8_t>(raw && random_int(0, 3) == 0 ? random_int(0, 12) : 0);
-        views.push_back({static_cast<std::int16_t>(-static_cast<int>(m / 2)), shift, frequencies[t]});
-    }
-    std::shared_ptr<const Codebook> codebook;
-    CHECK(Codebook::build(views, codebook).ok());
-    return codebook;
-}
 
 struct Picture {
     TensorShape shape;
@@ -72,7 +42,7 @@ Picture make_picture(const Codebook& codebook, TensorShape shape, bool by_channe
         const bool rare = random_int(0, 99) < percent_rare;
         symbol = rare ? random_int(-32768, 32767) : random_int(-3, 3);
     }
-    CHECK(encode_stream(codebook, picture.choice(), picture.symbols.data(), shape, {tile, 1},
+    CHECK(encode_stream(codebook, picture.choice(), picture.symbols.data(), shape, {tile, {}},
                         symbols_per_lane, picture.encoded)
               .ok());
     return picture;
@@ -156,7 +126,7 @@ void batch(const Codebook& codebook, TensorShape shape, bool by_channel, int per
         if (by_channel && i > 0) {  // a decoder has one table for each channel
             pictures[i] = pictures[0];
             for (auto& symbol : pictures[i].symbols) symbol = random_int(-2, 2);
-            CHECK(encode_stream(codebook, pictures[i].choice(), pictures[i].symbols.data(), shape, {tile, 1},
+            CHECK(encode_stream(codebook, pictures[i].choice(), pictures[i].symbols.data(), shape, {tile, {}},
                                 symbols_per_lane, pictures[i].encoded)
                       .ok());
         }
@@ -224,7 +194,7 @@ public:
 
     bool agrees(const EncodedStream& changed, const std::vector<std::uint8_t>& ids) {
         std::vector<std::int32_t> expected(good.symbols.size(), 77);
-        const Status wanted = decode_stream(*codebook_, {ids.data(), false}, good.shape, {tile_, 1},
+        const Status wanted = decode_stream(*codebook_, {ids.data(), false}, good.shape, {tile_, {}},
                                             changed.bytes, changed.directory, expected.data());
         const Status got = rig_.decode({{changed.bytes, &changed.directory}});
         if (got.ok()) ++accepted;
@@ -425,53 +395,9 @@ void graphs() {
     }
 }
 
-void numbers() {
-    for (int round = 0; round < 20000; ++round) {
-        const auto value = static_cast<std::uint32_t>(random_int(1, 1 << random_int(1, 28)));
-        const auto dividend = static_cast<std::uint32_t>(random_int(0, INT32_MAX));
-        const device::Divisor by(value);
-        for (const std::uint32_t n :
-             {dividend, dividend / value * value, dividend / value * value + value - 1})
-            if (n <= INT32_MAX) CHECK(device::divide(n, by) == n / value);
-        const auto coded = static_cast<std::uint32_t>(random_int(1, 1 << random_int(1, 28)));
-        const auto segments = static_cast<std::uint32_t>(random_int(1, static_cast<int>(coded)));
-        const std::uint32_t symbol = dividend % coded;
-        const std::uint32_t segment = device::segment_of(symbol, coded, segments);
-        CHECK(segment < segments && device::segment_begin(coded, segments, segment) <= symbol);
-        CHECK(symbol < device::segment_begin(coded, segments, segment + 1));
-    }
-    const device::Warp warp({});
-    for (int round = 0; round < 100; ++round) {
-        device::PerLane<std::uint32_t> values;
-        for (auto& value : values.values) value = static_cast<std::uint32_t>(random_int(0, 15));
-        device::PerLane<std::uint32_t> whole = values, small = values;
-        CHECK(warp.exclusive_sum(whole) == device::exclusive_sum_below_16(warp, small));
-        CHECK(std::equal(whole.values, whole.values + 32, small.values));
-    }
-}
-
-/// The whole of shared memory, some of it, or too little for the rows.
-void table_layouts() {
-    const auto codebook = make_codebook(64);
-    std::uint32_t before = 8;
-    for (const std::size_t limit :
-         {std::size_t{227} << 10, std::size_t{99} << 10, std::size_t{20} << 10, std::size_t{2} << 10}) {
-        const device::TablesView view = device::make_tables(*codebook, limit).view;
-        CHECK(view.shared_bytes <= limit && view.shared_bytes >= view.bucket_bytes);
-        CHECK(view.bucket_bytes == 64u * 8u << view.bucket_bits && view.bucket_bits <= before);
-        before = view.bucket_bits;
-    }
-    CHECK(before == 2);
-    const auto large = make_codebook(256, 255);
-    const device::TablesView view = device::make_tables(*large, 227 << 10).view;
-    CHECK(view.bucket_bits == 6 && view.shared_bytes == view.bucket_bytes);  // the rows stay behind
-}
-
 }  // namespace
 
 int main() {
-    numbers();
-    table_layouts();
     equals_the_cpu();
     every_bit_and_length(1u << 14, {2, 6, 7}, 1);
     every_bit_and_length(30, {2, 8, 8}, 4);

@@ -79,7 +79,9 @@ void play_stream(Record& record, std::span<const std::uint8_t> file, const Strea
     const auto expected = record.numbers<std::int32_t>(shape.places());
     for (const unsigned threads : {1u, 2u}) {
         std::vector<std::int32_t> symbols(shape.places(), 77);
-        CHECK(decode_stream(*codebook, choice, shape, {tile, threads}, file, directory, symbols.data()).ok());
+        CHECK(decode_stream(*codebook, choice, shape, {tile, {&process_pool(), threads}}, file, directory,
+                            symbols.data())
+                  .ok());
         CHECK(symbols == expected);
     }
 }

@@ -159,7 +159,9 @@ void every_instruction_set_is_right() {
                 std::vector<std::uint8_t> indices(expected.indices.size());
                 const HeadOutput outputs[] = {{floats.data(), nullptr, {}},
                                               {nullptr, indices.data(), made.rule}};
-                CHECK(network.run(made.in.data(), made.height, made.width, made.rescales, outputs, threads)
+                CHECK(network
+                          .run(made.in.data(), made.height, made.width, made.rescales, outputs,
+                               {&process_pool(), threads})
                           .ok());
                 CHECK(floats == expected.floats);
                 CHECK(indices == expected.indices);
@@ -198,7 +200,7 @@ void refuses() {
     std::vector<std::uint8_t> indices(made.heads[1].out * area);
     std::vector<HeadOutput> outputs{{floats.data(), nullptr, {}}, {nullptr, indices.data(), made.rule}};
     const auto run = [&] {
-        return network.run(made.in.data(), made.height, made.width, made.rescales, outputs, 1).code();
+        return network.run(made.in.data(), made.height, made.width, made.rescales, outputs, {}).code();
     };
     CHECK(run() == Code::ok);
     outputs[1].rule.high = 256;

@@ -166,13 +166,14 @@ void round_trip(TensorShape shape, std::uint32_t tile, unsigned tables, int perc
         EncodedStream first;
         for (const unsigned threads : {1u, 2u, 3u}) {
             Tensor tensor = original;
-            const EncodedStream encoded = encode(*codebook, tensor, {tile, threads}, symbols_per_lane);
+            const EncodedStream encoded =
+                encode(*codebook, tensor, {tile, {&process_pool(), threads}}, symbols_per_lane);
             CHECK(tensor.symbols == expected);
             CHECK(encoded.coded == coded);
             if (threads == 1) first = encoded;
             CHECK(encoded.bytes == first.bytes);
             std::vector<std::int32_t> decoded;
-            CHECK(decode(*codebook, original, {tile, threads}, encoded, decoded).ok());
+            CHECK(decode(*codebook, original, {tile, {&process_pool(), threads}}, encoded, decoded).ok());
             CHECK(decoded == expected);
         }
     }
@@ -226,9 +227,9 @@ void encoder_refuses() {
     };
     CHECK(code({0, 8, 8}, {}) == Code::invalid_argument);
     CHECK(code({UINT32_MAX, UINT32_MAX, UINT32_MAX}, {}) == Code::invalid_argument);
-    CHECK(code({1, 1u << 12, 1u << 12}, {1, 1}) == Code::invalid_argument);  // 2^24 tiles
-    CHECK(code(tensor.shape, {0, 0}) == Code::invalid_argument);
-    CHECK(code(tensor.shape, {0, kMaxThreads + 1}) == Code::invalid_argument);
+    CHECK(code({1, 1u << 12, 1u << 12}, {1, {}}) == Code::invalid_argument);  // 2^24 tiles
+    CHECK(code(tensor.shape, {0, {nullptr, 0}}) == Code::invalid_argument);
+    CHECK(code(tensor.shape, {0, {&process_pool(), kMaxThreads + 1}}) == Code::invalid_argument);
     CHECK(code(tensor.shape, {}, 0) == Code::invalid_argument);
     CHECK(code(tensor.shape, {}, kMaxSymbolsPerLane + 1) == Code::invalid_argument);
     for (const std::int32_t outside : {32768, -32769, INT32_MAX, INT32_MIN}) {
@@ -249,7 +250,7 @@ void decoder_refuses() {
         for (std::uint32_t row = 0; row < 8; ++row)
             for (std::uint32_t column = 0; column < 8; ++column)
                 tensor.ids[(channel * 24 + row) * 24 + column] = 255;
-    const StreamOptions options{8, 2};
+    const StreamOptions options{8, {&process_pool(), 2}};
     const EncodedStream good = encode(*codebook, tensor, options, 512);
     std::vector<std::int32_t> symbols;
     CHECK(good.directory.tiles[0].segments.empty());
@@ -274,45 +275,47 @@ void decoder_refuses() {
     CHECK(code([](E& e) { e.directory.tiles[1].segments[0].offset = UINT64_MAX; }) == Code::truncated);
     for (std::size_t i = 0; i < good.bytes.size(); ++i)
         CHECK(code([i](E& e) { e.bytes[i] ^= 1; }) == Code::corrupt);
-    CHECK(decode(*codebook, tensor, {12, 1}, good, symbols).code() == Code::corrupt);
-    CHECK(decode(*codebook, tensor, {8, 0}, good, symbols).code() == Code::invalid_argument);
+    CHECK(decode(*codebook, tensor, {12, {}}, good, symbols).code() == Code::corrupt);
+    CHECK(decode(*codebook, tensor, {8, {nullptr, 0}}, good, symbols).code() == Code::invalid_argument);
 }
 
 /// Two tiles fail in different ways: the first one decides, whatever the number of threads.
 void first_error_wins() {
     const auto codebook = make_codebook(40);
     Tensor tensor = make_tensor({110, 100, 100}, false, 40, 5);
-    EncodedStream encoded = encode(*codebook, tensor, {20, 1}, 512);
+    EncodedStream encoded = encode(*codebook, tensor, {20, {}}, 512);
     encoded.directory.tiles[3].segments.clear();
     encoded.directory.tiles[4].segments[0].offset = UINT64_MAX;
     std::vector<std::int32_t> symbols;
-    const Status expected = decode(*codebook, tensor, {20, 1}, encoded, symbols);
+    const Status expected = decode(*codebook, tensor, {20, {}}, encoded, symbols);
     CHECK(expected.code() == Code::corrupt);
     for (int round = 0; round < 20; ++round) {
-        const Status status = decode(*codebook, tensor, {20, 4}, encoded, symbols);
+        const Status status = decode(*codebook, tensor, {20, {&process_pool(), 4}}, encoded, symbols);
         CHECK(status.code() == expected.code() && status.message() == expected.message());
     }
 }
 
 void exceptions_become_statuses() {
     for (const unsigned threads : {1u, 3u}) {
-        const Status memory = parallel_for(10, threads, [](std::size_t i) -> Status {
+        const Status memory = parallel_for(10, {&process_pool(), threads}, [](std::size_t i) -> Status {
             if (i >= 4) throw std::bad_alloc();
             return {};
         });
         CHECK(memory.code() == Code::limit && memory.message().starts_with("not enough memory"));
-        const Status length = parallel_for(10, threads, [](std::size_t i) -> Status {
+        const Status length = parallel_for(10, {&process_pool(), threads}, [](std::size_t i) -> Status {
             if (i >= 4) throw std::length_error("an absurd size");
             return {};
         });
         CHECK(length.code() == Code::limit && length.message() == memory.message());
-        const Status other = parallel_for(10, threads, [](std::size_t i) -> Status {
+        const Status other = parallel_for(10, {&process_pool(), threads}, [](std::size_t i) -> Status {
             if (i >= 4) throw std::runtime_error("at " + std::to_string(i));
             return {};
         });
         CHECK(other.code() == Code::internal && other.message() == "at 4");
     }
-    CHECK(parallel_for(0, 4, [](std::size_t) -> Status { return corrupt("never called"); }).ok());
+    CHECK(parallel_for(0, {&process_pool(), 4}, [](std::size_t) -> Status {
+              return corrupt("never called");
+          }).ok());
 }
 
 }  // namespace

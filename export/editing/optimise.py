@@ -17,8 +17,6 @@ from torch import Tensor
 
 from nicrt.runtime.bundle import Bundle
 from nicrt.runtime.iterative import Edit, Goal
-from nicrt.runtime.manifest import Program
-from nicrt.runtime.plan import Parameters
 from nicrt.runtime.target import mse_of
 
 from .distortion import ms_ssim, squared_error
@@ -67,8 +65,8 @@ _key = attrgetter("key")
 
 def edit(
     bundle: Bundle,
-    program: Program,
-    values: Parameters,
+    variant: str,
+    values: dict[str, list[int]],
     picture: npt.NDArray[np.float32],
     goal: Goal,
     steps: int,
@@ -78,7 +76,7 @@ def edit(
     a single pass. picture: float32 [height, width, 3] in [0, 1]. steps: of annealing; with 0 only the side information
     is improved. The same arguments give the same symbols on the same machine."""
     with _threads(threads):
-        return _Annealing(SoftProgram(bundle, program, values, picture), picture, goal, steps).run()
+        return _Annealing(SoftProgram(bundle, variant, values, picture), picture, goal, steps).run()
 
 
 @contextmanager

@@ -10,14 +10,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nicrt import _core
 from nicrt.runtime.bundle import Bundle
 from nicrt.runtime.errors import UnsupportedError
-from nicrt.runtime.manifest import Entropy, Program, Run
-from nicrt.runtime.plan import Parameters, Round, rounds
-from nicrt.runtime.validate import BY_CHANNEL, COLUMNS, MAX_INDEX_TABLES, PICTURE, SIZE, parameter_source
+from nicrt.runtime.manifest import MAX_INDEX_TABLES
 
 from .onnx_torch import TorchGraph, straight_through
 
+BEST_EFFORT = 9  # its graphs make what is optimised
 REACH = 2047
 """Symbols beyond it cost as much as it does; escapes begin far below."""
 
@@ -41,6 +41,7 @@ class Rate:
     its expected cost; and between tables the slope of the central difference."""
 
     def __init__(self, lengths: npt.NDArray[np.float32]) -> None:
+        self.count = len(lengths)
         self._lengths = torch.from_numpy(lengths)
 
     def __call__(self, table: Tensor, symbols: Tensor) -> Tensor:
@@ -81,7 +82,7 @@ class Rate:
         if not table.requires_grad:
             return cost
         with torch.no_grad():
-            slope = (bits((row + 1).clamp(max=len(self._lengths) - 1)) - bits((row - 1).clamp(min=0))) / 2
+            slope = (bits((row + 1).clamp(max=self.count - 1)) - bits((row - 1).clamp(min=0))) / 2
         return cost + straight_through(table * slope, torch.zeros_like(slope))
 
 
@@ -92,39 +93,47 @@ class SoftProgram:
     do not see the picture (quantisers) run again each time, relaxed.
     """
 
-    def __init__(self, bundle: Bundle, program: Program, values: Parameters, picture: npt.NDArray[np.float32]) -> None:
+    def __init__(
+        self, bundle: Bundle, variant: str, values: dict[str, list[int]], picture: npt.NDArray[np.float32]
+    ) -> None:
         """picture: float32 [height, width, 3] in [0, 1]."""
-        if len(program.stages) != 1 or program.stages[0].each is not None:
+        stages = bundle.manifest.variants[variant].program.stages
+        if len(stages) != 1 or stages[0].each is not None:
             raise UnsupportedError("iterative encoding (effort 6 to 9) is for programs of one stage; use 1 to 5")
-        (self._round,) = rounds(program, values, (picture.shape[0], picture.shape[1]))
+        size = picture.shape[0], picture.shape[1]
         self._bundle = bundle
-        self._values = values
+        self._plan = _core.plan(bundle.core, variant, values, size, encode=True, effort=BEST_EFFORT, windows=False)
+        self._decoding = _core.plan(bundle.core, variant, values, size, windows=False)
         self._graphs: dict[str, TorchGraph] = {}
-        self._rates = {name: Rate(group.code_lengths(REACH)) for name, group in bundle.groups.items()}
+        self._tables = {step.out: self._tables_of(step) for step in self._streams}
         self.leaves: dict[str, Tensor] = {}
         with torch.no_grad():
-            self._analyse(self._round, picture)
+            self._analyse(picture)
         for leaf in self.leaves.values():
             leaf.requires_grad_(True)
 
-    def _analyse(self, item: Round, picture: npt.NDArray[np.float32]) -> None:
+    @property
+    def _streams(self) -> list[_core.EntropyStep]:
+        return [step for step in self._plan.steps if isinstance(step, _core.EntropyStep)]
+
+    def _analyse(self, picture: npt.NDArray[np.float32]) -> None:
+        (item,) = self._plan.rounds
         height, width = item.size
         pads = ((0, item.padded[0] - height), (0, item.padded[1] - width), (0, 0))
         planes = np.pad(picture, pads, mode="edge").transpose(2, 0, 1)[None]
         padded = torch.from_numpy(np.ascontiguousarray(planes))
-        for step in item.stage.steps:
-            if isinstance(step, Run) and step.enc and PICTURE in step.inputs.values():
-                graph = step.effort[max(step.effort)] if step.effort else step.graph
-                found = self._run(step, self.leaves, graph=graph, picture=padded, relaxed=True)
+        for step in self._plan.steps:
+            if isinstance(step, _core.GraphStep) and step.enc and _sees_picture(step):
+                found = self._run(self._plan, step, self.leaves, picture=padded, relaxed=True)
                 self.leaves.update({name: tensor.detach().clone() for name, tensor in found.items()})
 
     @property
     def side_information(self) -> list[Tensor]:
         """The leaves that other streams' tables come from: those coded by channel, where any stream is by index."""
-        streams = [step for step in self._round.stage.steps if isinstance(step, Entropy)]
-        if all(step.by == BY_CHANNEL for step in streams):
+        streams = self._streams
+        if all(step.index is None for step in streams):
             return []
-        return [self.leaves[step.out] for step in streams if step.by == BY_CHANNEL and step.out in self.leaves]
+        return [self.leaves[step.name] for step in streams if step.index is None and step.name in self.leaves]
 
     def run(self, quantise: Quantiser) -> Outcome:
         """Latents → symbols by `quantise` → bits and picture."""
@@ -134,10 +143,13 @@ class SoftProgram:
             return rate(table, symbols), symbols
 
         bits, tensors, symbols = self._code_all(coder)
-        for run in self._round.stage.show_runs:
-            tensors.update(self._run(run, tensors))
-        shown = tensors[self._round.stage.shown]
-        height, width = self._round.size
+        coded = sum(not (isinstance(step, _core.GraphStep) and step.enc) for step in self._plan.steps)
+        for step in self._decoding.steps[coded:]:  # those that show
+            assert isinstance(step, _core.GraphStep)
+            tensors.update(self._run(self._decoding, step, tensors))
+        assert self._decoding.shown is not None
+        shown = tensors[self._decoding.tensors[self._decoding.shown].name]
+        height, width = self._decoding.rounds[0].size
         return Outcome(bits, shown[0, :height, :width].float(), symbols)
 
     def rounded_bits(self) -> Tensor:
@@ -149,58 +161,68 @@ class SoftProgram:
         tensors = dict(self.leaves)
         bits = torch.zeros(())
         symbols = []
-        for step in self._round.stage.steps:
-            if isinstance(step, Entropy):
-                cost, tensors[step.out] = self._code(step, tensors, coder)
+        for step in self._plan.steps:
+            if isinstance(step, _core.EntropyStep):
+                cost, tensors[step.name] = self._code(step, tensors, coder)
                 bits = bits + cost
-                symbols.append(tensors[step.out])
-            elif not step.enc:
-                tensors.update(self._run(step, tensors))
-            elif PICTURE not in step.inputs.values():
-                tensors.update(self._run(step, tensors, relaxed=True))
+                symbols.append(tensors[step.name])
+            elif not step.enc or not _sees_picture(step):
+                tensors.update(self._run(self._plan, step, tensors, relaxed=step.enc))
         return bits, tensors, symbols
 
-    def _code(self, step: Entropy, tensors: dict[str, Tensor], coder: Coder) -> tuple[Tensor, Tensor]:
+    def _tables_of(self, step: _core.EntropyStep) -> tuple[Rate, Tensor | None]:
+        """The rate of a stream, and the numbers of its channels' tables; None for a stream by index."""
+        if step.index is not None:
+            return Rate(self._bundle.core.codebook(step.tables).code_lengths(REACH)), None
+        codebook, channels = self._bundle.core.channel_codebook(step.tables, step.sets)
+        return Rate(codebook.code_lengths(REACH)), torch.from_numpy(channels.astype(np.float32))
+
+    def _code(self, step: _core.EntropyStep, tensors: dict[str, Tensor], coder: Coder) -> tuple[Tensor, Tensor]:
         """Bits of a stream, and its symbols without those that are not coded."""
-        group, rate, latents = self._bundle.groups[step.tables], self._rates[step.tables], tensors[step.out]
-        if step.by == BY_CHANNEL:
-            own = group.tables_of_channels(self._values[step.set] if step.set else [0])
-            table = torch.from_numpy(own.astype(np.float32))[None, :, None, None].expand(latents.shape)
-            cost, symbols = coder(rate, table, latents)
+        (rate, channels), latents = self._tables[step.out], tensors[step.name]
+        if channels is not None:
+            cost, symbols = coder(rate, channels[None, :, None, None].expand(latents.shape), latents)
             return cost.sum(), symbols
-        table = tensors[step.by][:, :, : latents.shape[2], : latents.shape[3]].float()
+        assert step.index is not None
+        index = tensors[self._plan.tensors[step.index].name]
+        table = index[:, :, : latents.shape[2], : latents.shape[3]].float()
         coded = table.detach() < MAX_INDEX_TABLES
-        cost, symbols = coder(rate, table.clamp(max=group.count - 1), latents)
+        cost, symbols = coder(rate, table.clamp(max=rate.count - 1), latents)
         return (cost * coded).sum(), symbols * coded
 
     def _run(
         self,
-        step: Run,
+        plan: _core.Plan,
+        step: _core.GraphStep,
         tensors: dict[str, Tensor],
         *,
-        graph: str | None = None,
         picture: Tensor | None = None,
         relaxed: bool = False,
     ) -> dict[str, Tensor]:
-        name = graph or step.graph
-        if name not in self._graphs:
-            self._graphs[name] = TorchGraph(self._bundle.graph_bytes(name))
-        inputs = {port: self._source(source, tensors, picture) for port, source in step.inputs.items()}
-        outputs = self._graphs[name](inputs, relaxed=relaxed)
-        return {tensor: outputs[port] for port, tensor in step.outputs.items()}
+        """What a step of a plan makes, by the names of its tensors."""
+        if step.graph not in self._graphs:
+            self._graphs[step.graph] = TorchGraph(self._bundle.graph_bytes(step.graph))
+        made = plan.tensors
+        inputs = {source.port: self._source(source, made, tensors, picture) for source in step.inputs}
+        outputs = self._graphs[step.graph](inputs, relaxed=relaxed)
+        return {made[number].name: outputs[port] for port, number in step.outputs}
 
-    def _source(self, source: str, tensors: dict[str, Tensor], picture: Tensor | None) -> Tensor:
-        if source == PICTURE:
+    def _source(
+        self, source: _core.Source, made: list[_core.Tensor], tensors: dict[str, Tensor], picture: Tensor | None
+    ) -> Tensor:
+        if source.kind == "tensor":
+            return tensors[made[source.tensor].name]
+        if source.kind == "picture":
             assert picture is not None
             return picture
-        if source == SIZE:
-            return torch.tensor(self._round.size, dtype=torch.int32)
-        if source.startswith("$"):
-            return torch.tensor(self._values[parameter_source(source)[0]], dtype=torch.int32)
-        if source.startswith("@"):
-            rows, columns = self._round.padded
-            return torch.arange(columns if source == COLUMNS else rows, dtype=torch.int32)
-        return tensors[source]
+        if source.kind in ("rows", "columns"):
+            rows, columns = self._plan.rounds[0].padded
+            return torch.arange(columns if source.kind == "columns" else rows, dtype=torch.int32)
+        return torch.tensor(source.values, dtype=torch.int32)
+
+
+def _sees_picture(step: _core.GraphStep) -> bool:
+    return any(source.kind == "picture" for source in step.inputs)
 
 
 def _rounded(rate: Rate, table: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:

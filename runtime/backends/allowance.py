@@ -18,11 +18,11 @@ class OverLimitError(LimitError):
 
 class Allowance:
     """Of one bundle in use. memory_bytes: of one graph's tensors, and of those that a picture's steps leave to each
-    other. Safe to use from many threads."""
+    other. load_s: seconds for loading and proving. Safe to use from many threads."""
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
         self.memory_bytes = limits.memory_bytes
-        self._load_s = limits.load_s
+        self.load_s = limits.load_s
         self._spent_s = 0.0
         self._lock = threading.Lock()
         self._here = threading.local()
@@ -43,12 +43,12 @@ class Allowance:
     def left_s(self) -> float:
         """Seconds that are left for loading and proving, by now."""
         now = perf_counter()
-        return max(self._load_s - self._spent_s - (now - getattr(self._here, "start", now)), 0.0)
+        return max(self.load_s - self._spent_s - (now - getattr(self._here, "start", now)), 0.0)
 
     def too_long(self) -> OverLimitError:
         """The error for graphs that take longer."""
         return OverLimitError(
-            f"the bundle's graphs take more than {self._load_s:g} s to load and prove (--max-load-time, Limits.load_s)"
+            f"the bundle's graphs take more than {self.load_s:g} s to load and prove (--max-load-time, Limits.load_s)"
         )
 
     def too_large(self, what: str = "a graph of the bundle") -> OverLimitError:

@@ -19,8 +19,8 @@ from ..profiles import Profile
 from .accuracy import check_against_cpu
 from .allowance import Allowance
 from .onnxruntime_cpu import OnnxRuntimeCpu, Session
+from .tensorrt_engines import engines_folder
 from .tensorrt_library import gpu_name
-from .tensorrt_plans import plans_folder
 
 PROVIDER = "TensorrtExecutionProvider"
 EXACT_PROVIDER = ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"})
@@ -52,7 +52,7 @@ class OnnxRuntimeTensorRt(OnnxRuntimeCpu):
         if stored.name not in self._profiles:
             raise UnsupportedError("its shapes are not known: no program of the bundle runs it")
         options = profile_options(stored.entry, self._profiles[stored.name])
-        options |= cache_options(plans_folder() / "onnxruntime" / f"{self._library.__version__}-{stored.sha256[:24]}")
+        options |= cache_options(engines_folder() / "onnxruntime" / f"{self._library.__version__}-{stored.sha256[:24]}")
         return [(PROVIDER, options), EXACT_PROVIDER, "CPUExecutionProvider"]
 
     def identity(self) -> str:

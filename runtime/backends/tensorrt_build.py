@@ -1,4 +1,4 @@
-"""From a graph and a profile to a TensorRT plan.
+"""From a graph and a profile to a TensorRT engine.
 
 Networks are strongly typed: a graph computes in the types that stand in it, and float16 comes from the export. Exact
 graphs are built without TF32: their products are exact in it, but nothing promises that sums are.
@@ -18,8 +18,8 @@ from ..errors import ImageError, LimitError, UnsupportedError, one_line
 from ..manifest import Graph
 from ..profiles import Pictures, Profile, profiles
 from .base import OtherKindError
+from .tensorrt_engines import Key, engine_path, read_private, write_engine, write_private
 from .tensorrt_library import Library
-from .tensorrt_plans import Key, plan_path, read_private, write_plan, write_private
 
 MAX_ELEMENTS = (1 << 31) - 1
 """Of one tensor: TensorRT counts them with 32 bits, and its builder does not object to more."""
@@ -32,45 +32,45 @@ MAX_TIMINGS_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Built:
-    """A plan that was made, and what that took."""
+    """An engine that was made, and what that took."""
 
     graph: str
     profile: Profile
     seconds: float
-    plan_bytes: int
+    engine_bytes: int
     path: Path
 
 
 def build_bundle(
     bundle: Bundle, pictures: Pictures, folder: Path, used: Library, *, encoding: bool = False, replace: bool = True
 ) -> Iterator[Built]:
-    """Build every graph that decoding runs, with `encoding` the encoder's too, and keep the plans in `folder`. Raises
-    as `build_plan`, with the graph's name, and ImageError for a plan that exists unless `replace`."""
+    """Build every graph that decoding runs, with `encoding` the encoder's too, and keep the engines in `folder`. Raises
+    as `build_engine`, with the graph's name, and ImageError for an engine that exists unless `replace`."""
     timings = None if used.ahead_of_time else folder / f"timings-{used.version}.cache"
-    for name, profile in profiles(bundle.manifest, pictures, encoding=encoding).items():
+    for name, profile in profiles(bundle, pictures, encoding=encoding).items():
         stored = bundle.graph(name)
-        existing = plan_path(folder, name, key_of(stored, used), profile)
+        existing = engine_path(folder, name, key_of(stored, used), profile)
         if not replace and existing.exists():
             raise ImageError(f"cannot write {existing}: it exists")
         start = perf_counter()
         try:
-            plan = build_plan(stored, profile, used, timings)
+            engine = build_engine(stored, profile, used, timings)
         except (UnsupportedError, LimitError) as error:
             raise type(error)(f"graph {name!r}: {error}") from None
         seconds = perf_counter() - start
-        path = write_plan(folder, name, key_of(stored, used), profile, plan)
-        yield Built(name, profile, seconds, len(plan), path)
+        path = write_engine(folder, name, key_of(stored, used), profile, engine)
+        yield Built(name, profile, seconds, len(engine), path)
 
 
 def key_of(stored: StoredGraph, used: Library) -> Key:
-    """What a plan of the graph built here is for. Raises OtherKindError for a graph without an ONNX form."""
+    """What an engine of the graph built here is for. Raises OtherKindError for a graph without an ONNX form."""
     if stored.entry.onnx is None:
         raise OtherKindError(f"graph {stored.name!r} has no ONNX form, which TensorRT needs")
     tf32 = not stored.entry.exact
     return Key(graph=stored.entry.onnx.sha256, library=str(used), target=used.target(), tf32=tf32)
 
 
-def build_plan(stored: StoredGraph, profile: Profile, used: Library, timings: Path | None = None) -> bytes:
+def build_engine(stored: StoredGraph, profile: Profile, used: Library, timings: Path | None = None) -> bytes:
     """timings: file in which `tensorrt` keeps what it measured, so that the next build is quicker (`tensorrt_rtx`
     measures nothing). Raises UnsupportedError for what TensorRT cannot parse or build, LimitError for shapes that are
     too large."""
@@ -96,12 +96,12 @@ def build_plan(stored: StoredGraph, profile: Profile, used: Library, timings: Pa
     config.add_optimization_profile(_optimization_profile(builder, graph, inputs, profile))
     if timings is not None:
         config.set_timing_cache(config.create_timing_cache(_known(timings)), ignore_mismatch=False)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
         raise UnsupportedError(f"TensorRT cannot build it: {one_line(used.errors())}")
     if timings is not None:
         write_private(timings, bytes(config.get_timing_cache().serialize()))
-    return bytes(plan)
+    return bytes(engine)
 
 
 def _known(timings: Path) -> bytes:

@@ -1,7 +1,7 @@
 """TensorRT, whichever library of that API is installed, and the GPU that it would run on.
 
-`tensorrt` makes plans for the very GPU on which it builds them. `tensorrt_rtx` makes plans ahead of time, without a
-GPU, for every generation that it knows; kernels are compiled when a plan is first run.
+`tensorrt` makes engines for the very GPU on which it builds them. `tensorrt_rtx` makes engines ahead of time, without a
+GPU, for every generation that it knows; kernels are compiled when an engine is first run.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class Library:
 
     @property
     def ahead_of_time(self) -> bool:
-        """Whether plans are made without a GPU, for any that the library supports."""
+        """Whether engines are made without a GPU, for any that the library supports."""
         return self.name == "tensorrt_rtx"
 
     @property
     def capabilities(self) -> list[str]:
-        """Compute capabilities that plans made ahead of time run on: "sm_75", ..."""
+        """Compute capabilities that engines made ahead of time run on: "sm_75", ..."""
         names = getattr(self.module, "ComputeCapability", None)
         return sorted(name.lower().replace("sm", "sm_") for name in dir(names) if re.fullmatch(r"SM\d+", name))
 
     def target(self) -> str:
-        """What a plan made here and now is for. Raises UnsupportedError where it would be for nothing."""
+        """What an engine made here and now is for. Raises UnsupportedError where it would be for nothing."""
         if self.ahead_of_time:
             return f"ahead of time: {' '.join(self.capabilities)}"
         name = gpu_name()
@@ -99,7 +99,7 @@ def gpu_name() -> str | None:
 
 
 def usable_gpu(used: Library) -> str:
-    """The GPU that plans run on. Raises UnsupportedError where there is none that this library supports."""
+    """The GPU that engines run on. Raises UnsupportedError where there is none that this library supports."""
     name = gpu_name()
     if name is None:
         raise UnsupportedError(

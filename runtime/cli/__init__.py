@@ -65,6 +65,9 @@ def _run(argv: Sequence[str] | None) -> int:
     if options.command is None:
         grammar.print_help()
         return EXIT_USAGE
+    from nicrt import _core
+
+    _core.check_isa_variable()
     return _dispatch(options)
 
 

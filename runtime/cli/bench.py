@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import ImageError, UnsupportedError, one_line
 from .files import STANDARD, about, check_outputs, read, write
-from .options import limits_of, threads_of
+from .options import device_of, limits_of, threads_of
 from .report import Report, own_warnings
 
 
@@ -31,6 +31,7 @@ def run(options: argparse.Namespace) -> int:
             sizes=options.size or [(768, 512)],
             threads=threads_of(options),
             backend=options.backend,
+            device=device_of(options),
             repeat=options.repeat,
             batch=options.batch,
             quality=options.quality,

@@ -1,4 +1,4 @@
-"""`nicrt build`: plans of a bundle's graphs, compiled ahead of time."""
+"""`nicrt build`: engines of a bundle's graphs, compiled ahead of time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ..profiles import DEFAULT_PICTURES, Pictures
 
 def run(options: argparse.Namespace) -> int:
     from ..backends.tensorrt_build import build_bundle
+    from ..backends.tensorrt_engines import engines_folder
     from ..backends.tensorrt_library import library
-    from ..backends.tensorrt_plans import plans_folder
 
     bundle, pictures, used = open_bundle(options.bundle), _pictures(options), library()
-    folder = Path(options.output) if options.output else plans_folder()
+    folder = Path(options.output) if options.output else engines_folder()
     check = _checker(bundle, folder) if options.check else None
     rows = []
     for built in build_bundle(bundle, pictures, folder, used, encoding=options.encoder, replace=not options.no_clobber):
@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
             "graph": built.graph,
             "kind": "exact" if bundle.manifest.graphs[built.graph].exact else "float",
             "seconds": round(built.seconds, 3),
-            "plan_bytes": built.plan_bytes,
+            "engine_bytes": built.engine_bytes,
             "symbols": built.profile.symbols,
             "file": built.path.name,
         }
@@ -70,7 +70,7 @@ def _size(size: tuple[int, int]) -> str:
 
 
 def _checker(bundle: Bundle, folder: Path) -> Callable[[str], str]:
-    """Loads a graph's plan, which proves an exact graph and passes a float one through the gate."""
+    """Loads a graph's engine, which proves an exact graph and passes a float one through the gate."""
     from ..backends.proving import prove
     from ..backends.tensorrt import TensorRt
 
@@ -93,10 +93,10 @@ def _print(result: dict[str, Any]) -> None:
     print(f"pictures of {sizes}, {result['batch']} at a time")
     rows = result["graphs"]
     width = max([5, *(len(row["graph"]) for row in rows)])
-    print(f"{'graph':{width}}  kind   seconds  plan bytes  extents")
+    print(f"{'graph':{width}}  kind   seconds  engine bytes  extents")
     for row in rows:
         extents = ", ".join(f"{symbol} {low}..{high}" for symbol, (low, _, high) in row["symbols"].items())
-        columns = f"{row['graph']:{width}}  {row['kind']:5}  {row['seconds']:7.3f}  {row['plan_bytes']:10}  {extents}"
+        columns = f"{row['graph']:{width}}  {row['kind']:5}  {row['seconds']:7.3f}  {row['engine_bytes']:12}  {extents}"
         print(columns + (f"  {row['checked']}" if "checked" in row else ""))
-    seconds, size = (sum(row[key] for row in rows) for key in ("seconds", "plan_bytes"))
-    print(f"{len(rows)} plans in {seconds:.1f} s, {size} bytes, in {result['folder']}")
+    seconds, size = (sum(row[key] for row in rows) for key in ("seconds", "engine_bytes"))
+    print(f"{len(rows)} engines in {seconds:.1f} s, {size} bytes, in {result['folder']}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import warnings
 
-from .codecs import CodecSource
+from .codecs import CodecSource, on_host
 from .files import STANDARD, check_free, read, write
 from .jobs import Job, jobs_to_do, replaces, run_jobs
-from .options import limits_of, threads_of
+from .options import device_of, limits_of, threads_of
 from .report import own_warnings
 
 EXIT_PARTIAL = 3
@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     if not jobs:
         return 0
     limits = limits_of(options)
-    codecs = CodecSource(options.bundle, threads_of(options), options.backend, limits)
+    codecs = CodecSource(options.bundle, threads_of(options), options.backend, limits, device_of(options))
     # refused before any work; standard output gets what needs no name
     formats = {
         job.target: output_format(
@@ -42,13 +42,15 @@ def run(options: argparse.Namespace) -> int:
         data = read(job.source)
         header = info(data, limits=limits)
         codec = codecs.codec_for(data, header.symbol_id)
-        pixels = codec.decode(
-            data,
-            stage=options.stage,
-            partial=options.partial,
-            strict=options.strict,
-            region=options.region,
-            scale=options.scale,
+        pixels = on_host(
+            codec.decode(
+                data,
+                stage=options.stage,
+                partial=options.partial,
+                strict=options.strict,
+                region=options.region,
+                scale=options.scale,
+            )
         )
         data = save_picture(pixels, formats[job.target], quality=options.output_quality)
         write(job.target, data, replace=replaces(options))

@@ -134,7 +134,7 @@ def _encode(
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..codec import load
+    from ..loading import load
     from ..pictures import READ_SUFFIXES
     from ..private_folder import CacheWarning
     from ..saturation import SaturationWarning

@@ -109,11 +109,12 @@ def _pictures(files: Sequence[str], max_pixels: int, note: Callable[[str], None]
 
 
 def _coder(name: str, options: argparse.Namespace) -> Coder:
-    from ..codec import load
-    from ..evaluate import PEERS, BundleCoder
+    from ..evaluate import BundleCoder
+    from ..loading import load
+    from ..peers import PILLOW
 
-    if name in PEERS:
-        return PEERS[name]
+    if name in PILLOW:
+        return PILLOW[name]
     codec = load(name, threads=threads_of(options), backend=options.backend, limits=limits_of(options))
     settings = {
         "effort": options.effort,

@@ -44,11 +44,29 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _is_nic_file(path: str) -> bool:
-    """Whether it is a file, but not a packed bundle."""
+    """Whether it is a file, but not called as a packed bundle is, nor one by its contents."""
     try:
-        return Path(path).exists() and not Path(path).is_dir() and Path(path).suffix != PACKED_SUFFIX
+        return Path(path).exists() and not Path(path).is_dir() and not _is_packed(Path(path))
     except OSError:  # a name that is too long, a forbidden folder: looking for a bundle there says so
         return False
+
+
+def _is_file(path: str) -> bool:
+    """Whether it is one, and so no bundle's name."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False
+
+
+def _is_packed(path: Path) -> bool:
+    """A packed bundle has the size of a header, and then its JSON."""
+    if path.suffix == PACKED_SUFFIX:
+        return True
+    if not path.is_file():  # a pipe is read once
+        return False
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
 
 
 def _file_facts(path: str, limits: Limits) -> dict[str, Any]:
@@ -65,17 +83,18 @@ def _file_facts(path: str, limits: Limits) -> dict[str, Any]:
     if bundle is None:
         facts["note"] = "the bundle is not installed: these are the header's figures, which only it can check"
     else:
-        opened = held_against(parse(data, limits), bundle.manifest, limits)
+        opened = held_against(parse(data, limits), bundle, limits)
         facts |= {"bundle": bundle.manifest.name, "variant": opened.variant, "parameters": opened.parameters}
     return facts
 
 
 def _bundle_facts(name_or_path: str, limits: Limits) -> dict[str, Any]:
+    from nicrt import _core
+
     from ..installed import open_bundle
-    from ..plan import most_pixels
 
     try:
-        bundle = open_bundle(name_or_path)
+        bundle = open_bundle(Path(name_or_path) if _is_file(name_or_path) else name_or_path)
     except UnsupportedError as error:  # which names the folder, as everything said of an argument does
         raise UnsupportedError(str(error).removeprefix(f"{name_or_path}: ")) from None
     manifest = bundle.manifest
@@ -99,7 +118,7 @@ def _bundle_facts(name_or_path: str, limits: Limits) -> dict[str, Any]:
                 "symbol_id": v.symbol_id,
                 "picture_id": v.picture_id,
                 "encodes": v.program.encodes,
-                "most_pixels": most_pixels(v.program, manifest.graphs, limits, encoding=False),
+                "most_pixels": _core.most_pixels(bundle.core, name, limits.pixels, limits.memory_bytes),
                 "parameters": {p.name: f"{p.min}..{p.max}, default {p.default}" for p in v.program.parameters},
             }
             for name, v in manifest.variants.items()
@@ -149,9 +168,9 @@ def _bundles(options: argparse.Namespace) -> int:
     from ..installed import installed
 
     for found in installed():
-        if found.manifest is None:
+        if found.listing is None:
             say_error(f"left out: {found.problem}")
         else:
-            columns = found.manifest.name, found.manifest.summary, str(found.place)
+            columns = found.listing.name, found.listing.summary, str(found.place)
             print("\t".join(map(printable, columns)))
     return 0

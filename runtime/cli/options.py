@@ -49,6 +49,18 @@ def threads_of(options: argparse.Namespace) -> int:
     return threads
 
 
+def device_of(options: argparse.Namespace) -> str | None:
+    """Where to decode. Raises ValueError for what is no device, and for a backend besides: on a device it follows."""
+    from ..device.devices import named
+
+    device: str | None = options.device
+    if device is not None:
+        named(device)
+        if options.backend != "auto":
+            raise ValueError("--backend is who runs graphs on the CPU, and decoding on a --device takes none")
+    return device
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     whole = _Parser(
@@ -204,6 +216,7 @@ def _add_decode(commands: Commands) -> None:
     )
     decode.add_argument("--allow-palette", action="store_true", help="write GIF too: at most 256 colours")
     decode.add_argument("--strict", action="store_true", help="refuse other float graphs and backend fallbacks")
+    _add_device(decode)
     _add_work(decode)
 
 
@@ -242,9 +255,8 @@ def _add_bench(commands: Commands) -> None:
     bench.add_argument("--size", type=_size, action="append", metavar="WxH", help="for a bundle (default: 768x512)")
     bench.add_argument("-q", "--quality", type=_number(0, 100, float), default=50.0, help="for a bundle (default: 50)")
     _add_lanes(bench)
-    bench.add_argument(
-        "--backend", default="auto", help="who runs the graphs (default: auto), or a device that decodes: cuda, cuda:N"
-    )
+    bench.add_argument("--backend", default="auto", help="who runs the graphs (default: auto)")
+    _add_device(bench)
     bench.add_argument("--threads", type=_number(1, MAX_WORKERS, int), help="default: all processors")
     bench.add_argument("--repeat", type=_number(1, 100_000, int), default=20, help="default: 20")
     bench.add_argument("--batch", type=_number(1, 100_000, int), default=1, help="also this many files at a time")
@@ -293,18 +305,20 @@ def _add_build(commands: Commands) -> None:
     build = commands.add_parser(
         "build",
         help="compile a bundle's graphs for NVIDIA GPUs (needs the `tensorrt` extra)",
-        description="Build TensorRT plans of every graph that decoding runs: nicrt build BUNDLE --backend tensorrt. "
-        "With TensorRT-RTX that needs no GPU. $NICRT_PLANS names the folder that decoding looks in.",
+        description="Build TensorRT engines of every graph that decoding runs: nicrt build BUNDLE --backend tensorrt. "
+        "With TensorRT-RTX that needs no GPU. $NICRT_ENGINES names the folder that decoding looks in.",
     )
     build.add_argument("bundle", metavar="BUNDLE")
     build.add_argument("--backend", choices=("tensorrt",), default="tensorrt", help="what to build for")
-    build.add_argument("-o", "--output", metavar="FOLDER", help="where to write plans (default: where decoding looks)")
+    build.add_argument(
+        "-o", "--output", metavar="FOLDER", help="where to write engines (default: where decoding looks)"
+    )
     _add_no_clobber(build)
     for name, text in (("min", "smallest"), ("opt", "usual"), ("max", "largest")):
         build.add_argument(f"--{name}-shapes", type=_size, metavar="WxH", help=f"{text} picture")
     build.add_argument("--batch", type=_number(1, 1024, int), default=1, help="pictures at a time (default: 1)")
     build.add_argument("--encoder", action="store_true", help="also the graphs that only encoding runs")
-    build.add_argument("--check", action="store_true", help="run each plan on this machine's GPU against the CPU")
+    build.add_argument("--check", action="store_true", help="run each engine on this machine's GPU against the CPU")
     build.add_argument("--json", action="store_true")
 
 
@@ -336,6 +350,10 @@ def _add_work(command: argparse.ArgumentParser) -> None:
     command.add_argument("--threads", type=workers, help="threads per file (default: processors / jobs)")
     command.add_argument("--quiet", action="store_true", help="only errors on standard error")
     _add_limits(command)
+
+
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", metavar="cuda[:N]", help="decode on an NVIDIA GPU (default: on the CPU)")
 
 
 def _add_limits(command: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import UnsupportedError, one_line
 
-HOST, CUDA = "host", "cuda"
+HOST, CUDA = KINDS = ("host", "cuda")
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,21 @@ class Device:
         return str(self.module.device_name(self.index))
 
 
-def open_device(name: str) -> Device:
-    """ "cuda", "cuda:1", or "host": this processor in the place of a GPU, for tests. Raises ValueError for another name
-    or a number that no GPU has, UnsupportedError when this build or this machine has no CUDA.
+def named(name: str) -> tuple[str, int]:
+    """Kind and number of "cuda", "cuda:1" (or a torch.device of that name), or "host": this processor in the place of a
+    GPU, for tests. Raises ValueError for another name.
     """
-    kind, colon, number = name.partition(":")
-    if kind not in (HOST, CUDA) or (colon and not number.isdecimal()):
-        raise ValueError(f"a device is 'cuda', 'cuda:N' or 'host', not {name!r}")
+    kind, colon, number = str(name).partition(":")
+    if kind not in KINDS or (colon and not number.isdecimal()):
+        raise ValueError(f"a device is 'cuda', 'cuda:N' or 'host', not {str(name)!r}")
+    return kind, int(number or 0)
+
+
+def open_device(name: str) -> Device:
+    """The device of a name that `named` takes. Raises ValueError for another, or for a number that no GPU has,
+    UnsupportedError when this build or this machine has no CUDA.
+    """
+    kind, index = named(name)
     try:
         module = import_module(f"nicrt._device_{kind}")
     except ImportError as error:
@@ -48,7 +56,6 @@ def open_device(name: str) -> Device:
     count = module.device_count()
     if count == 0:
         raise UnsupportedError("there is no NVIDIA GPU that can be used: look at what nvidia-smi says of the driver")
-    index = int(number or 0)
     if index >= count:
-        raise ValueError(f"there is no device {name!r}: {kind} has {count}")
+        raise ValueError(f"there is no device {str(name)!r}: {kind} has {count}")
     return Device(module, index)

@@ -21,11 +21,11 @@ from ..errors import UnsupportedError
 from ..manifest import Graph
 from ..whole_files import scratch_folder
 from .devices import CUDA, Device
+from .options import CONV_SEARCHES
 
 if TYPE_CHECKING:
-    from nicrt._device_host import Buffer, Stream
+    from nicrt._device_host import Buffer, Queue
 
-CONV_SEARCHES = ("exhaustive", "heuristic", "default")
 CUDA_PROVIDER = "CUDAExecutionProvider"
 CAPTURING = threading.Lock()
 """Held while a stream is captured, and while a session is made: that waits for the whole device, which CUDA refuses as
@@ -48,7 +48,7 @@ class DeviceExecutable(Executable, Protocol):
     """Whether its work only queues on the stream, so that a captured graph can hold it."""
 
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Callable[[], None]:
-        """What runs the graph on these buffers (by port; they must stay), on the decoder's stream. All of the outputs
+        """What runs the graph on these buffers (by port; they must stay), on the decoder's queue. All of the outputs
         need not be asked for. Raises InternalError when it fails, LimitError for want of memory.
         """
         ...
@@ -85,7 +85,7 @@ class _BoundSession(Session):
         session: Any,
         run_options: Any,
         device: Device,
-        stream: Stream,
+        queue: Queue,
         allowance: Allowance,
         *,
         alone: bool,
@@ -94,7 +94,7 @@ class _BoundSession(Session):
         super().__init__(session, allowance, lambda: run_options)
         self._bound_options = run_options
         self._device = device
-        self._stream = stream
+        self._queue = queue
         self._alone = alone
         self.capturable = capturable
 
@@ -106,7 +106,7 @@ class _BoundSession(Session):
 
         def run() -> None:
             if not self._alone:  # it copies what it wants on the host when that is bound: it has to be there
-                self._stream.synchronize()
+                self._queue.synchronize()
                 self._bind(binding.bind_input, inputs)
             try:
                 session.run_with_iobinding(binding, self._bound_options)
@@ -122,15 +122,15 @@ class _BoundSession(Session):
 
 
 class OnnxRuntimeDevice(OnnxRuntimeCpu):
-    """ONNX Runtime with its work on `stream`: the CUDA provider, or for the host device the CPU's."""
+    """ONNX Runtime with its work on `queue`: the CUDA provider, or for the host device the CPU's."""
 
     def __init__(
-        self, device: Device, stream: Stream, options: GraphOptions, threads: int, allowance: Allowance | None = None
+        self, device: Device, queue: Queue, options: GraphOptions, threads: int, allowance: Allowance | None = None
     ) -> None:
         super().__init__(threads, allowance=allowance)
         self._device = device
         self._on_gpu = device.kind == CUDA
-        self._stream = stream
+        self._queue = queue
         self._provider_options = options
         if not self._on_gpu:
             return
@@ -171,7 +171,7 @@ class OnnxRuntimeDevice(OnnxRuntimeCpu):
             session._session,
             run_options,
             self._device,
-            self._stream,
+            self._queue,
             self._allowance,
             alone=alone,
             capturable=capturable,
@@ -180,7 +180,7 @@ class OnnxRuntimeDevice(OnnxRuntimeCpu):
     def _providers(self, stored: StoredGraph) -> list[Any]:
         if not self._on_gpu:
             return super()._providers(stored)
-        own = {"device_id": str(self._device.index), "user_compute_stream": str(self._stream.handle)}
+        own = {"device_id": str(self._device.index), "user_compute_stream": str(self._queue.handle)}
         return [(CUDA_PROVIDER, {**own, **self._provider_options.provider(stored.entry)}), "CPUExecutionProvider"]
 
     def identity(self) -> str:

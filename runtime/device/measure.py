@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..bench import versions
 from ..fileinfo import Buffer
-from .decoder import DeviceDecoder
+from ..versions import versions
+from .codec import DeviceCodec
 
 WARM_UP = 3
 LIBRARIES = (
@@ -23,19 +23,19 @@ LIBRARIES = (
 )
 
 
-def latencies(decoder: DeviceDecoder, files: Sequence[Buffer], repeat: int) -> list[float]:
+def latencies(codec: DeviceCodec, files: Sequence[Buffer], repeat: int) -> list[float]:
     """Seconds of `repeat` calls, each until the pictures are complete; by the host's clock."""
     for _ in range(WARM_UP):
-        decoder.decode_batch(files)
+        codec.decode_batch(files)
     seconds = []
     for _ in range(repeat):
         start = time.perf_counter()
-        decoder.decode_batch(files)
+        codec.decode_batch(files)
         seconds.append(time.perf_counter() - start)
     return seconds
 
 
-def steps(decoder: DeviceDecoder, files: Sequence[Buffer], repeat: int) -> dict[str, list[float]]:
+def steps(codec: DeviceCodec, files: Sequence[Buffer], repeat: int) -> dict[str, list[float]]:
     """Seconds of every step, by events on the device for what runs there; plain launches, so that their sum is more
     than a replayed graph takes.
     """
@@ -46,15 +46,15 @@ def steps(decoder: DeviceDecoder, files: Sequence[Buffer], repeat: int) -> dict[
         def report(name: str, seconds: float, inside: dict[str, float] = inside) -> None:
             inside[name] = inside.get(name, 0.0) + seconds
 
-        decoder.trace(files, report)
+        codec.decode_batch(files, trace=report)
         for name, seconds in inside.items():
             found.setdefault(name, []).append(seconds)
     return found
 
 
-def throughput(decoder: DeviceDecoder, files: Sequence[Buffer], repeat: int, pixels: int) -> dict[str, Any]:
+def throughput(codec: DeviceCodec, files: Sequence[Buffer], repeat: int, pixels: int) -> dict[str, Any]:
     """Batches one after the other: MP/s of the median."""
-    seconds = float(np.median(latencies(decoder, files, repeat)))
+    seconds = float(np.median(latencies(codec, files, repeat)))
     return {
         "files": len(files),
         "p50_ms": round(seconds * 1e3, 4),
@@ -62,11 +62,11 @@ def throughput(decoder: DeviceDecoder, files: Sequence[Buffer], repeat: int, pix
     }
 
 
-def ran_on(decoder: DeviceDecoder) -> dict[str, Any]:
+def ran_on(codec: DeviceCodec) -> dict[str, Any]:
     """The device, the libraries, what ran where and what was replayed."""
     return {
-        "name": decoder.device,
+        "name": codec.device,
         "libraries": versions(LIBRARIES),
-        "fallbacks": decoder.fallbacks,
-        "plans": decoder.plans,
+        "fallbacks": codec.fallbacks,
+        "plans": codec.plans,
     }

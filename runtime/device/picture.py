@@ -16,20 +16,20 @@ FORMATS: tuple[Format, ...] = ("rgb", "planar", "nv12")
 
 
 class DevicePicture:
-    """One decoded picture, or a batch of them, in a device's memory; made by `nicrt.DeviceDecoder`. It is complete and
-    its own: later decoding does not touch it.
+    """One decoded picture, or a batch of them, in a device's memory; made by a DeviceCodec. It is complete and its own:
+    later decoding does not touch it.
 
     uint8 of `shape`: "rgb" [height, width, 3]; "planar" [3, height, width]; "nv12" [height + ceil(height / 2), row]
-    where row is the width rounded up to even: rows of Y, then rows of Cb Cr pairs, BT.709 in limited range. A batch has
-    one axis more, in front. `torch.from_dlpack`, `cupy.from_dlpack` and `numpy.from_dlpack` (host memory only) share
-    the memory, as does what reads `__cuda_array_interface__`.
+    where row is the width rounded up to even: rows of Y (of an odd width the last pixel twice), then rows of Cb Cr
+    pairs, BT.709 in limited range. A batch has one axis more, in front. `torch.from_dlpack`, `cupy.from_dlpack` and
+    `numpy.from_dlpack` (host memory only) share the memory, as does what reads `__cuda_array_interface__`.
     """
 
     def __init__(
         self, buffer: Buffer, *, width: int, height: int, picture_format: Format, device: str, lock: threading.Lock
     ) -> None:
         self._buffer = buffer
-        self._lock = lock  # of the decoder, whose stream copies and consumers' waits use
+        self._lock = lock  # of the decoding, whose queue copies and consumers' waits use
         self.width = width
         self.height = height
         self.format = picture_format
@@ -66,6 +66,12 @@ class DevicePicture:
         return f"<DevicePicture {self.format} {self.shape} on {self.device}>"
 
 
+def check_format(picture_format: str) -> None:
+    """Raise ValueError for a format that there is not."""
+    if picture_format not in FORMATS:
+        raise ValueError(f"a format is one of {', '.join(FORMATS)}, not {picture_format!r}")
+
+
 def stored_shape(picture_format: Format, count: int, height: int, width: int) -> tuple[int, ...]:
     """Shape of `count` pictures as `store` writes them."""
     if picture_format == "rgb":
@@ -73,3 +79,20 @@ def stored_shape(picture_format: Format, count: int, height: int, width: int) ->
     if picture_format == "planar":
         return count, 3, height, width
     return count, height + (height + 1) // 2, width + width % 2
+
+
+def converted(pixels: npt.NDArray[np.uint8], picture_format: Format) -> npt.NDArray[np.uint8]:
+    """RGB [height, width, 3] of the host, or a batch of them, in the shape and with the values of a DevicePicture."""
+    if picture_format == "rgb":
+        return pixels
+    from nicrt import _device_host
+
+    height, width = pixels.shape[-3:-1]
+    whole = np.ascontiguousarray(pixels if pixels.ndim == 4 else pixels[None])
+    queue = _device_host.Queue()
+    picture = _device_host.Buffer(whole.shape, "uint8", queue)
+    picture.upload(whole)
+    out = _device_host.Buffer(stored_shape(picture_format, len(whole), height, width), "uint8", queue)
+    _device_host.store(queue, picture, out, height, width, picture_format)
+    stored = out.download()
+    return stored if pixels.ndim == 4 else stored[0]

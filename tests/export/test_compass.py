@@ -238,11 +238,8 @@ def test_any_size(codec: nicrt.Codec, harbour: NDArray[np.uint8], variant: str) 
 
 def test_windows_give_the_same(codec: nicrt.Codec, harbour: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
     """As a large picture is coded: every graph that knows its halo runs window by window."""
-    from nicrt.runtime import interpreter
-
     whole = codec.encode(harbour)
-    monkeypatch.setattr(interpreter, "MIN_WINDOWED", 0)
-    monkeypatch.setattr(interpreter, "window_edge", lambda workspace: 128)
+    monkeypatch.setattr(codec._graphs.engine, "window_edge", 128)
     for a, b in zip(codec.symbols(codec.encode(harbour)), codec.symbols(whole), strict=True):
         assert np.abs(a - b).max() <= 1 and (a != b).mean() < 1e-3
     shown = codec.decode(whole)

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
+from engine_runs import encoded_streams  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 import nicrt  # noqa: E402
@@ -27,7 +28,7 @@ from nicrt.runtime import iterative  # noqa: E402
 from nicrt.runtime.bundle import Bundle  # noqa: E402
 from nicrt.runtime.choose import Wish, choose  # noqa: E402
 from nicrt.runtime.cli import main  # noqa: E402
-from nicrt.runtime.manifest import DIMENSION, Graph  # noqa: E402
+from nicrt.runtime.manifest import Graph, factored  # noqa: E402
 from nicrt.runtime.proofs import proof_inputs, shape_of  # noqa: E402
 from nicrt.runtime.target import mean_squared_error, psnr_of  # noqa: E402
 
@@ -57,8 +58,7 @@ def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _inputs(graph: Graph) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(4)
-    dimensions = [match for port in graph.inputs.values() for d in port.dims if (match := DIMENSION.match(str(d)))]
-    sizes = {match[2]: 2 for match in dimensions}
+    sizes = {symbol: 2 for port in graph.inputs.values() for _, symbol in map(factored, port.dims)}
     inputs = {}
     for name, port in graph.inputs.items():
         shape = shape_of(port, sizes)
@@ -131,7 +131,7 @@ def test_a_staircase_in_a_table_has_the_slope_of_its_line() -> None:
 
 
 def test_rates_are_those_of_the_tables(codec: nicrt.Codec, pixels: np.ndarray) -> None:
-    lengths = codec.bundle.groups["y"].code_lengths(REACH)
+    lengths = codec.bundle.core.codebook("y").code_lengths(REACH)
     rate = Rate(lengths)
     table = torch.tensor([3.0, 20.0, 20.0], requires_grad=True)
     symbols = torch.tensor([0.0, -2.0, 1.25], requires_grad=True)
@@ -160,9 +160,8 @@ def test_rates_are_those_of_the_tables(codec: nicrt.Codec, pixels: np.ndarray) -
 
 
 def _soft(codec: nicrt.Codec, pixels: np.ndarray, quality: float) -> SoftProgram:
-    name, values = choose(codec.bundle.manifest, Wish(quality), pixels.shape[:2])
-    program = codec.bundle.manifest.variants[name].program
-    return SoftProgram(codec.bundle, program, values, pixels.astype(np.float32) / 255)
+    name, values = choose(codec.bundle, Wish(quality), pixels.shape[:2])
+    return SoftProgram(codec.bundle, name, values, pixels.astype(np.float32) / 255)
 
 
 def test_the_rounded_program_is_the_single_pass(codec: nicrt.Codec, pixels: np.ndarray) -> None:
@@ -178,15 +177,9 @@ def test_the_rounded_program_is_the_single_pass(codec: nicrt.Codec, pixels: np.n
 
 def test_given_symbols_make_the_same_file(codec: nicrt.Codec, pixels: np.ndarray) -> None:
     data = codec.encode(pixels, quality=45)
-    name, values = choose(codec.bundle.manifest, Wish(45), pixels.shape[:2])
-    streams = codec._interpreter(name).encode(
-        np.zeros((SIZE, SIZE, 3), np.float32),  # which nobody looks at
-        values,
-        tile=512,
-        symbols_per_lane=16384,
-        effort=5,
-        given=codec.symbols(data),
-    )
+    name, values = choose(codec.bundle, Wish(45), pixels.shape[:2])
+    nothing = np.zeros((SIZE, SIZE, 3), np.float32)  # which nobody looks at
+    streams = encoded_streams(codec, name, nothing, values, 512, 16384, given=codec.symbols(data))
     variant = codec.bundle.manifest.variants[name]
     ids = (bytes.fromhex(text) for text in (variant.symbol_id, variant.picture_id))
     assert data == _core.write(*ids, SIZE, SIZE, 512, list(values.values()), streams)

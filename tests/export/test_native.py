@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import native_graphs
 import native_reference
 import numpy as np
 import pytest
@@ -28,7 +29,6 @@ from nicrt.export.models.slim import WIDTHS, Slim  # noqa: E402
 from nicrt.export.proving import Run, check_exact, check_float, drawn_inputs, native_runs, proofs  # noqa: E402
 from nicrt.runtime.errors import InternalError  # noqa: E402
 from nicrt.runtime.manifest import Graph, Port  # noqa: E402
-from nicrt.runtime.native_check import check_native  # noqa: E402
 
 
 def _shallow(kind: str) -> Iterator[GraphSource]:
@@ -95,7 +95,7 @@ def test_every_native_form_computes_what_its_graph_does(family: str, monkeypatch
     monkeypatch.setattr("nicrt.export.proving.FLOAT_SIZES", (1, 2))
     for source in FAMILIES[family]():
         entry = _entry(source)
-        check_native(source.name, entry)
+        native_graphs.check(source.name, entry)
         runs = native_runs(source.name, entry, source.native)
         if source.reference is None:
             check_float(source.name, entry, _by_numpy(source), runs)

@@ -116,8 +116,7 @@ def test_symbols_pixels_and_rate_are_those_of_torch(
 
 def test_a_factorised_prior_is_coded_by_channel(static_slim: tuple[Slim, Path], crops: list[np.ndarray]) -> None:
     model, folder = static_slim
-    # bfloat16 products of weights this rough are off by up to three grey levels; what is tested here is the coding
-    codec = nicrt.load(folder, threads=1, backend="onnxruntime")
+    codec = nicrt.load(folder, threads=1)
     for pixels in crops:
         own = _evaluate(model, pixels, 0)
         data = codec.encode(pixels)
@@ -196,9 +195,10 @@ def test_a_width_alone_decodes_the_files_of_all(
     assert manifest.graphs["synthesis_w72"].macs_per_pixel == whole.graphs["synthesis_w72"].macs_per_pixel
     alone = nicrt.load(out, threads=1)
     decoder_bytes = alone.bundle.decoder_bytes
-    assert decoder_bytes < slim_codec.bundle.decoder_bytes / 9
-    others = alone.bundle.size_bytes - decoder_bytes - len((alone.bundle.card() or "").encode())
-    assert 0 < others < 4096, "the header of the file of weights, nothing else"
+    assert decoder_bytes < slim_codec.bundle.decoder_bytes / 4  # which has what widths share once
+    models = sum(path.stat().st_size for path in out.glob("graphs/*.onnx"))
+    others = alone.bundle.size_bytes - decoder_bytes - models - len((alone.bundle.card() or "").encode())
+    assert 0 < others < 4096, "the header of the file of weights, and the other form of each graph"
     data = slim_codec.encode(crops[0], variant="72")
     np.testing.assert_array_equal(alone.decode(data, strict=True), slim_codec.decode(data))
     with pytest.raises(nicrt.WrongBundleError):
@@ -226,7 +226,8 @@ def test_a_part_encodes_what_the_whole_does(weights: Path) -> None:
 
 def test_quality_picks_the_width(slim_codec: nicrt.Codec, crops: list[np.ndarray]) -> None:
     def variant_at(quality: float) -> str:
-        found = slim_codec.bundle.variant_of(nicrt.info(slim_codec.encode(crops[0], quality=quality)).symbol_id)
+        data = slim_codec.encode(crops[0], quality=quality)
+        found = slim_codec.bundle.manifest.variant_of(nicrt.info(data).symbol_id)
         assert found is not None
         return found[0]
 

@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from nicrt import _core  # noqa: E402
 from nicrt.export.models.entropy import LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN, FactorizedPrior  # noqa: E402
 from nicrt.export.tables import (  # noqa: E402
     ESCAPE_BITS,
@@ -26,7 +27,6 @@ from nicrt.export.tables import (  # noqa: E402
     with_outliers,
 )
 from nicrt.runtime.errors import UnsupportedError  # noqa: E402
-from nicrt.runtime.tables import TableGroup  # noqa: E402
 
 SCALES = [SCALE_MIN * math.exp(LOG_SCALE_STEP * index) for index in range(SCALE_COUNT)]
 FAMILIES = {"gaussian": gaussian, "logistic": logistic, "outliers": with_outliers(gaussian)}
@@ -154,8 +154,7 @@ def test_medians_of_a_prior() -> None:
 
 def test_the_coder_takes_the_tables() -> None:
     tables = by_scale(with_outliers(gaussian), SCALES)
-    group = TableGroup("y", TableSet(tables).arrays("y"))
-    assert group.count == SCALE_COUNT
-    group.by_index()
+    arrays = TableSet(tables).arrays("y")
+    assert len(_core.Codebook(*(arrays[f"y.{part}"] for part in ("low", "shift", "size", "frequency")))) == SCALE_COUNT
     with pytest.raises(UnsupportedError, match="more than 256"):
         TableSet(tables * 5).arrays("y")

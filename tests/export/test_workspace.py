@@ -16,10 +16,10 @@ pytest.importorskip("onnxscript")
 
 from torch import Tensor, nn  # noqa: E402
 
+from nicrt import _core  # noqa: E402
 from nicrt.export.onnx_export import export_module, workspace_bytes  # noqa: E402
 from nicrt.runtime.bundle import Bundle  # noqa: E402
 from nicrt.runtime.manifest import Port  # noqa: E402
-from nicrt.runtime.plan import estimated_bytes, rounds  # noqa: E402
 
 
 class _Upsampler(nn.Module):
@@ -95,7 +95,7 @@ def test_the_estimate_covers_what_a_process_takes(fresh: Path, tmp_path: Path, d
         file.write_bytes(codec.encode(pixels))
     command = [sys.executable, "-c", _MEASURE, str(fresh), str(file), direction]
     taken = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    program = codec.bundle.manifest.variants["shallow"].program
-    plan = rounds(program, {}, size)
-    estimate = estimated_bytes(program, codec.bundle.manifest.graphs, plan, encoding=direction == "encode")
+    core = codec.bundle.core
+    values = _core.default_values(core, "shallow", size)
+    estimate = _core.plan(core, "shallow", values, size, encode=direction == "encode", effort=5).memory_bytes
     assert taken <= estimate <= 2 * taken

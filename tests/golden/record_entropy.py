@@ -17,11 +17,6 @@ import json
 import struct
 import sys
 from pathlib import Path
-from typing import Any
-from unittest import mock
-
-import numpy as np
-import numpy.typing as npt
 
 import nicrt
 from nicrt import _core
@@ -30,42 +25,19 @@ HERE = Path(__file__).resolve().parent
 CODES = {"TruncatedError": 1, "CorruptError": 2, "UnsupportedError": 3, "LimitError": 4, "WrongBundleError": 0}
 
 
-class Recorder:
-    """Stands in for the C++ core where it is told apart which tables a codebook has, and keeps each stream."""
-
-    def __init__(self) -> None:
-        self.streams: list[bytes] = []
-        self._tables: dict[int, tuple[_core.Codebook, bytes]] = {}  # the codebook is kept so that its id stays its own
-
-    def codebook(self, *arrays: Any) -> _core.Codebook:
-        low, shift, size, frequency = arrays
-        made = _core.Codebook(*arrays)
-        parts, start = [struct.pack("<I", len(low))], 0
-        for i, count in enumerate(size.tolist()):
-            parts.append(struct.pack("<hBI", low[i], shift[i], count))
-            parts.append(frequency[start : start + count].astype("<u2").tobytes())
-            start += count
-        self._tables[id(made)] = made, b"".join(parts)
-        return made
-
-    def decode_stream(
-        self, codebook: _core.Codebook, index: npt.NDArray[np.uint8], shape: tuple[int, ...], tile: int, *rest: Any
-    ) -> npt.NDArray[np.int32]:
-        symbols = _core.decode_stream(codebook, index, shape, tile, *rest)
-        head = struct.pack("<4IB", *shape, tile, index.ndim == 1)
-        table_of = struct.pack("<I", index.size) + index.tobytes()
-        self.streams.append(self._tables[id(codebook)][1] + head + table_of + symbols.astype("<i4").tobytes())
-        return symbols
-
-
 def recorded(data: bytes) -> list[bytes]:
     """Every stream of one good file."""
-    recorder = Recorder()
-    tables, interpreter = mock.Mock(wraps=_core), mock.Mock(wraps=_core)
-    tables.Codebook, interpreter.decode_stream = recorder.codebook, recorder.decode_stream
-    with mock.patch("nicrt.runtime.tables._core", tables), mock.patch("nicrt.runtime.interpreter._core", interpreter):
-        nicrt.load_for(data, threads=1).symbols(data)
-    return recorder.streams
+    tile = nicrt.info(data).tile_size
+    return [_stream(coded, tile // coded.stride) for coded in nicrt.load_for(data, threads=1).coded(data)]
+
+
+def _stream(coded: _core.Coded, tile: int) -> bytes:
+    parts = [struct.pack("<I", len(coded.codebook))]
+    for low, shift, frequencies in coded.codebook.tables:
+        parts.append(struct.pack(f"<hBI{len(frequencies)}H", low, shift, len(frequencies), *frequencies))
+    parts.append(struct.pack("<4IB", *coded.symbols.shape, tile, coded.index.ndim == 1))
+    parts.append(struct.pack("<I", coded.index.size) + coded.index.tobytes())
+    return b"".join([*parts, coded.symbols.astype("<i4").tobytes()])
 
 
 def sized(data: bytes) -> bytes:

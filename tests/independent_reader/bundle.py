@@ -70,9 +70,11 @@ class Bundle:
     def _read_tables(self) -> dict[str, tuple[list[Table], np.ndarray | None]]:
         data = self.files.read(self.manifest["tables"]["file"], storage.TABLES_BYTES)
         arrays, _ = storage.safetensors(data)
-        groups = {}
+        groups, places = {}, 0
         for name, expected in self.manifest["tables"]["groups"].items():
             group = _group(name, arrays)
+            places += 0 if group[1] is None else group[1].size
+            require(places <= CHANNEL_PLACES, "tables: more than 2^18 sets times channels in all")
             raw = [(table.low, table.shift, table.frequencies) for table in group[0]]
             require(group_hash(raw, group[1]) == expected, f"tables {name}: not those of the manifest")
             groups[name] = group
@@ -152,7 +154,6 @@ def _group(name: str, arrays: dict[str, np.ndarray]) -> tuple[list[Table], np.nd
     channel = arrays.get(f"{name}.channel")
     if channel is not None:
         require(channel.dtype == np.int32 and channel.ndim == 2 and channel.size > 0, f"tables {name}: channel")
-        require(channel.size <= CHANNEL_PLACES, f"tables {name}: more than 2^18 sets times channels")
         require(channel.min() >= 0 and channel.max() < len(tables), f"tables {name}: a channel's table is not there")
     return tables, channel
 

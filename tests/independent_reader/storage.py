@@ -16,6 +16,7 @@ from .grammar import parse_json
 MIB = 1 << 20
 MANIFEST_BYTES, TABLES_BYTES, WEIGHTS_BYTES, ONNX_BYTES, CARD_BYTES = MIB, 64 * MIB, 1024 * MIB, 512 * MIB, MIB
 HEADER_BYTES = 16 * MIB
+ENTRIES = 1 << 16
 DTYPES = {"F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U16": "<u2", "U8": "u1"}
 
 
@@ -45,6 +46,7 @@ def safetensors(data: bytes, limit: int = HEADER_BYTES) -> tuple[dict[str, np.nd
     require(isinstance(header, dict), "safetensors: the header is no object")
     metadata = header.pop("__metadata__", {})
     require(isinstance(metadata, dict) and all(isinstance(v, str) for v in metadata.values()), "safetensors: metadata")
+    require(len(header) + len(metadata) <= ENTRIES, "safetensors: more than 65536 tensors and texts")
     body = data[8 + size :]
     tensors: dict[str, np.ndarray] = {}
     place = 0

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "nicrt/status.hpp"
 
@@ -32,6 +33,9 @@ public:
 
     [[nodiscard]] std::size_t size() const;
 
+    /// The table of this number: a view of the codebook.
+    [[nodiscard]] TableView table(std::size_t number) const;
+
     struct Impl;
     [[nodiscard]] const Impl& impl() const { return *impl_; }
 
@@ -39,5 +43,10 @@ private:
     Codebook();
     std::unique_ptr<Impl> impl_;
 };
+
+/// Bits that symbols -reach .. reach cost with each table, raw bits and escapes included: [tables, 2 * reach
+/// + 1]. Multiples of 2^-16 below 64, so that sums of doubles are exact, whatever their order.
+/// invalid_argument: a reach outside 0 .. 32767.
+Status code_lengths(const Codebook& codebook, std::int32_t reach, std::vector<float>& out);
 
 }  // namespace nicrt

@@ -1,4 +1,4 @@
-// Decoding on a device, from the bytes of a file to pixels: streams, memory, entropy decoding, pictures.
+// Decoding on a device, from the bytes of a file to pixels: queues, memory, entropy decoding, pictures.
 //
 // One source, compiled twice: by the C++ compiler for this processor (library nicrt), where all work is done
 // at once by the calling thread, and by nvcc for NVIDIA GPUs (library nicrt_cuda, which defines
@@ -214,7 +214,8 @@ struct StoredRows {
 /// Queues the conversion of the top left height x width of every picture. Rows of a picture: rgb, height of R
 /// G B triples; planar, 3 * height; nv12, height of Y, then ceil(height / 2) of Cb Cr pairs. nv12: BT.709,
 /// limited range, 16-bit fixed point, rounded to nearest (an exact half upwards); chroma from the sum of each
-/// 2x2 pixels, at an odd edge the last row or column taken twice. Bytes past a row's pixels are not touched.
+/// 2x2 pixels. At an odd edge the last row or column is taken twice, and a row of Y ends with its last pixel
+/// twice. Bytes past a row's pixels are not touched otherwise.
 Status store(Queue& queue, const Pictures& pictures, std::uint32_t height, std::uint32_t width,
              PictureFormat format, const StoredRows& out);
 

@@ -92,10 +92,10 @@ public:
 
     /// in: [input_channels, height, width]. rescales: of the hidden layers, then of the heads.
     /// invalid_argument: an input outside its range, or spans that do not fit. The results do not depend on
-    /// `threads`.
+    /// the number of threads.
     Status run(const std::int32_t* in, std::size_t height, std::size_t width,
                std::span<const Rescale> rescales, std::span<const HeadOutput> outputs,
-               unsigned threads) const;
+               const Work& work) const;
 
 private:
     std::shared_ptr<const PackedNetwork> packed_;

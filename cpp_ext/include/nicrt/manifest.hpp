@@ -21,6 +21,7 @@ namespace nicrt::bundle {
 
 inline constexpr std::int64_t kBundleFormat = 2;
 inline constexpr std::size_t kMaxManifestBytes = std::size_t{1} << 20;
+inline constexpr std::size_t kMaxPortDimensions = 8;
 
 /// A number, or a symbol with a factor: "64h" is 64 times h.
 struct Dimension {
@@ -177,5 +178,8 @@ struct Manifest {
 /// The manifest as JSON without white space: fields in the order of docs/BUNDLE.md's types, those at their
 /// default left out, numbers in one form. What is read from it is what was checked.
 Status write(const Manifest& manifest, std::string& out);
+
+/// Every file besides the manifest, sorted.
+[[nodiscard]] std::vector<std::string_view> files_of(const Manifest& manifest);
 
 }  // namespace nicrt::bundle

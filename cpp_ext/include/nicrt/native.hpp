@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "nicrt/runner.hpp"
 #include "nicrt/status.hpp"
 
 namespace nicrt::native {
@@ -40,9 +41,9 @@ struct Layer {
 };
 
 /// How products are computed. `avx512_bf16` rounds inputs and weights of the first layer, and of normalised
-/// ones, to bfloat16 where they are much of the work, and adds in fp32; the channels with the largest
-/// products keep about 16 bits (packed.hpp). The others are fp32 throughout, and `scalar` is there to test
-/// them against.
+/// ones, to bfloat16 where they are much of the work, and adds in fp32. The channels with the largest
+/// products, by the weights alone, stay fp32 (packed.hpp), and so do layers where no few channels have most.
+/// The others are fp32 throughout, and `scalar` is there to test them against.
 enum class Arithmetic { best, scalar, avx2, avx512, avx512_bf16 };
 
 [[nodiscard]] bool arithmetic_available(Arithmetic arithmetic);
@@ -75,8 +76,8 @@ public:
     [[nodiscard]] std::size_t scale_x() const;
 
     /// out: uint8 [height * scale_y, width * scale_x, output_channels]. low <= high, both in 0..255. The
-    /// bytes do not depend on `threads`.
-    Status run(const Input& input, float low, float high, unsigned threads, std::uint8_t* out) const;
+    /// bytes do not depend on the number of threads.
+    Status run(const Input& input, float low, float high, const Work& work, std::uint8_t* out) const;
 
 private:
     std::shared_ptr<const PackedChain> packed_;

@@ -17,6 +17,7 @@ enum class Code : int {
     wrong_bundle = 5,      ///< made with another codec bundle
     invalid_argument = 6,  ///< the caller's mistake, never the file's
     internal = 7,          ///< a defect in nicrt
+    cancelled = 8,         ///< the caller has ended the work
 };
 
 class [[nodiscard]] Status {

@@ -8,6 +8,7 @@
 
 #include "nicrt/codebook.hpp"
 #include "nicrt/container.hpp"
+#include "nicrt/runner.hpp"
 #include "nicrt/status.hpp"
 
 namespace nicrt {
@@ -28,10 +29,8 @@ struct TableChoice {
 
 struct StreamOptions {
     std::uint32_t tile = 0;  ///< edge of a tile in places, 0 for one tile
-    unsigned threads = 1;    ///< 1 .. kMaxThreads; the result does not depend on it
+    Work work;               ///< the result does not depend on it
 };
-
-inline constexpr unsigned kMaxThreads = 1024;
 
 /// Coded symbols per lane that encoders aim at: fewer lanes cost fewer bytes, more lanes decode faster.
 inline constexpr std::uint32_t kCompactSymbolsPerLane = 16384;
@@ -57,5 +56,16 @@ Status encode_stream(const Codebook& codebook, TableChoice tables, std::int32_t*
 /// then unspecified.
 Status decode_stream(const Codebook& codebook, TableChoice tables, TensorShape shape, StreamOptions options,
                      std::span<const std::uint8_t> file, const Stream& directory, std::int32_t* symbols);
+
+/// What a stream of these symbols would take, but for lanes and headers. bits: exact to 2^-17 for each
+/// symbol.
+struct StreamCost {
+    double bits = 0;
+    std::uint64_t coded = 0;  ///< symbols that would be coded
+};
+
+/// invalid_argument: an empty shape. Symbols may be any: those that `encode_stream` refuses count as escapes.
+Status cost_of_stream(const Codebook& codebook, TableChoice tables, const std::int32_t* symbols,
+                      TensorShape shape, StreamCost& out);
 
 }  // namespace nicrt

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from .runtime.backends import backend_names as backend_names
     from .runtime.codec import Codec as Codec
     from .runtime.codec import PictureIdWarning as PictureIdWarning
-    from .runtime.codec import decode as decode
-    from .runtime.codec import load as load
-    from .runtime.codec import load_for as load_for
+    from .runtime.device.codec import DeviceCodec as DeviceCodec
     from .runtime.device.decoder import DeviceDecoder as DeviceDecoder
+    from .runtime.device.options import DeviceOptions as DeviceOptions
     from .runtime.device.picture import DevicePicture as DevicePicture
+    from .runtime.errors import CancelledError as CancelledError
     from .runtime.errors import CorruptError as CorruptError
     from .runtime.errors import ImageError as ImageError
     from .runtime.errors import InternalError as InternalError
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from .runtime.fileinfo import FileInfo as FileInfo
     from .runtime.fileinfo import info as info
     from .runtime.limits import Limits as Limits
+    from .runtime.loading import decode as decode
+    from .runtime.loading import load as load
+    from .runtime.loading import load_for as load_for
     from .runtime.pictures import ClippingWarning as ClippingWarning
     from .runtime.private_folder import CacheWarning as CacheWarning
     from .runtime.saturation import SaturationWarning as SaturationWarning
@@ -43,17 +46,20 @@ if TYPE_CHECKING:
 _HOME = {
     "backend_names": "backends",
     "Codec": "codec",
+    "DeviceCodec": "device.codec",
     "DeviceDecoder": "device.decoder",
+    "DeviceOptions": "device.options",
     "DevicePicture": "device.picture",
     "Encoded": "target",
     "FileInfo": "fileinfo",
     "CacheWarning": "private_folder",
     "PictureIdWarning": "codec",
     "TargetWarning": "target",
-    "decode": "codec",
+    "decode": "loading",
     "info": "fileinfo",
-    "load": "codec",
-    "load_for": "codec",
+    "load": "loading",
+    "load_for": "loading",
+    "CancelledError": "errors",
     "CorruptError": "errors",
     "ImageError": "errors",
     "InternalError": "errors",
@@ -69,9 +75,10 @@ _HOME = {
 
 __all__ = [  # noqa: RUF022 - the order in which a reader needs them
     "load", "load_for", "decode", "info", "Codec", "Encoded", "FileInfo", "Limits", "backend_names",
-    "PictureIdWarning", "TargetWarning", "SaturationWarning", "DeviceDecoder", "DevicePicture",
+    "PictureIdWarning", "TargetWarning", "SaturationWarning", "DeviceCodec", "DeviceOptions", "DevicePicture",
+    "DeviceDecoder",
     "NicrtError", "TruncatedError", "CorruptError", "UnsupportedError", "LimitError", "WrongBundleError", "ImageError",
-    "InternalError", "ClippingWarning", "CacheWarning",
+    "InternalError", "CancelledError", "ClippingWarning", "CacheWarning",
 ]  # fmt: skip
 
 

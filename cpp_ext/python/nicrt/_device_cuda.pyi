@@ -7,7 +7,7 @@ from typing import Any
 from ._device_host import Buffer as _HostBuffer
 from ._device_host import Event as Event
 from ._device_host import Graph as Graph
-from ._device_host import Stream as Stream
+from ._device_host import Queue as Queue
 from ._device_host import StreamDecoder as StreamDecoder
 from ._device_host import available as available
 from ._device_host import crop as crop

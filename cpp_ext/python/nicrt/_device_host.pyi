@@ -2,7 +2,7 @@
 by nvcc for NVIDIA GPUs: the same classes, the same symbols and pixels. The host module is always there; what it does it
 does at once, on the calling thread.
 
-All work of a `Stream` runs in the order in which it was asked for, in general after the call has returned.
+All work of a `Queue` runs in the order in which it was asked for, in general after the call has returned.
 
 Errors: those of nicrt.runtime.errors; a CUDA call that fails is an InternalError with CUDA's message, memory that runs
 out on the device a LimitError, a wrong shape or dtype of the caller a ValueError.
@@ -31,7 +31,7 @@ def device_count() -> int:
 def device_name(device: int = 0) -> str:
     """As its maker calls it, with the compute capability: "NVIDIA H200 (sm_90)"."""
 
-class Stream:
+class Queue:
     """A queue of work on one device. Not for use by two threads at once."""
 
     def __init__(self, device: int = 0) -> None: ...
@@ -48,7 +48,7 @@ class Stream:
         """An event that comes when all work so far is done."""
 
     def wait(self, event: Event) -> None:
-        """Work asked for from now on begins after the event, which may be another stream's."""
+        """Work asked for from now on begins after the event, which may be another queue's."""
 
     def begin_capture(self) -> None:
         """Work asked for from now on is noted, not done, on the host as well. Until `end_capture` only calls that queue
@@ -63,22 +63,22 @@ class Graph:
     """
 
     def replay(self) -> None:
-        """Queues the work on the stream that it was captured from."""
+        """Adds the work to the queue that it was captured from."""
 
 class Event:
-    """A point in a stream."""
+    """A point in a queue."""
 
     def synchronize(self) -> None: ...
     def elapsed_ms(self, start: Event) -> float:
         """Milliseconds on the device's clock from `start` to this event, both of which must have come."""
 
 class Buffer:
-    """A tensor on the device, row-major without gaps. Its bytes are undefined until written. Freed in its stream's
-    order when neither it nor a view of it nor an importer of its DLPack capsule is left: another stream that uses it
-    must be waited for before. Cannot be made while its stream is capturing.
+    """A tensor on the device, row-major without gaps. Its bytes are undefined until written. Freed in its queue's
+    order when neither it nor a view of it nor an importer of its DLPack capsule is left: another queue that uses it
+    must be waited for before. Cannot be made while its queue is capturing.
     """
 
-    def __init__(self, shape: Sequence[int], dtype: DType, stream: Stream) -> None: ...
+    def __init__(self, shape: Sequence[int], dtype: DType, queue: Queue) -> None: ...
     @property
     def pointer(self) -> int: ...
     @property
@@ -88,8 +88,8 @@ class Buffer:
     @property
     def nbytes(self) -> int: ...
     @property
-    def stream(self) -> Stream:
-        """The stream that it was made on, where `upload` and `download` queue their copies."""
+    def queue(self) -> Queue:
+        """The queue that it was made on, which also gets the copies of `upload` and `download`."""
 
     def view(self, shape: Sequence[int], dtype: DType | None = None, offset_bytes: int = 0) -> Buffer:
         """The same memory with another shape, or a part of it: buffer.view(shape[1:], offset_bytes=i * item) is item i
@@ -100,10 +100,10 @@ class Buffer:
         """Copies an array of the same shape and dtype (C order) here; returns when the array may be changed."""
 
     def download(self, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """A numpy copy, into `out` where given; waits for all work of the stream. Fastest into `pinned`."""
+        """A numpy copy, into `out` where given; waits for all work of the queue. Fastest into `pinned`."""
 
-    def copy_from(self, other: Buffer, stream: Stream | None = None) -> None:
-        """Queues a copy of as many bytes from another buffer of the same device (on `stream`, or on its own)."""
+    def copy_from(self, other: Buffer, queue: Queue | None = None) -> None:
+        """Queues a copy of as many bytes from another buffer of the same device (on `queue`, or on its own)."""
 
     def __dlpack__(
         self,
@@ -125,12 +125,12 @@ class StreamDecoder:
 
     decoder.set([(file_bytes, parsed.stages[0][1])])    # host: checks, checksums, one copy to the device
     decoder.run(symbols, index)                         # queues kernels whose number and size never change
-    stream.synchronize(); decoder.check()               # or raises what _core.decode_stream would
+    queue.synchronize(); decoder.check()                # or raises what _core.decode_stream would
     """
 
     def __init__(
         self,
-        stream: Stream,
+        queue: Queue,
         codebook: _core.Codebook,
         shape: tuple[int, int, int, int],
         tile: int,
@@ -176,22 +176,22 @@ class StreamDecoder:
 
     def check(self) -> None:
         """Raises CorruptError, about the first tile that fails, when the last run that has finished met damage; the
-        symbols are then unspecified. Call it after `Stream.synchronize`, before the symbols or pixels are believed.
+        symbols are then unspecified. Call it after `Queue.synchronize`, before the symbols or pixels are believed.
         """
 
-def crop(stream: Stream, source: Buffer, out: Buffer, top: int = 0, left: int = 0) -> None:
+def crop(queue: Queue, source: Buffer, out: Buffer, top: int = 0, left: int = 0) -> None:
     """Queues out[..., y, x] = source[..., top + y, left + x]: [n, c, H, W] → [n, c, h, w] of the same dtype."""
 
 Format = Literal["rgb", "planar", "nv12"]
 
-def store(stream: Stream, picture: Buffer, out: Buffer, height: int, width: int, format: Format = "rgb") -> None:
+def store(queue: Queue, picture: Buffer, out: Buffer, height: int, width: int, format: Format = "rgb") -> None:
     """Queues the conversion of padded pictures, uint8 [n, >= height, >= width, 3], to uint8 `out`:
 
     rgb     [n, height, row_bytes] with row_bytes >= 3 width, or [n, height, width, 3]
     planar  [n, 3, height, row_bytes], row_bytes >= width: R, G and B planes
-    nv12    [n, height + (height + 1) // 2, row_bytes], row_bytes >= width rounded up to even: Y rows, then rows of
-            Cb Cr pairs. BT.709 matrix, limited range, rounded to nearest from 16-bit fixed point; chroma from the mean
-            of each 2x2 (at an odd edge: of the pixels there are).
+    nv12    [n, height + (height + 1) // 2, row_bytes], row_bytes >= width rounded up to even: Y rows (of an odd width
+            the last pixel twice), then rows of Cb Cr pairs. BT.709 matrix, limited range, rounded to nearest from
+            16-bit fixed point; chroma from the mean of each 2x2 (at an odd edge: of the pixels there are).
 
     Bytes of a row past the pixels are left alone.
     """

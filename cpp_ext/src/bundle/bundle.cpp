@@ -2,24 +2,25 @@
 
 #include <algorithm>
 #include <mutex>
+#include <set>
 #include <utility>
 
 #include "bundle/check.hpp"
+#include "bundle/codebooks.hpp"
 #include "bundle/ids.hpp"
 #include "bundle/manifest.hpp"
 #include "bundle/parts.hpp"
 #include "bundle/safetensors.hpp"
 #include "bundle/tables.hpp"
+#include "bytes.hpp"
+#include "json/write.hpp"
 #include "parallel.hpp"
-#include "sha256.hpp"
 #include "utf8.hpp"
 
 namespace nicrt::bundle {
 namespace {
 
 constexpr std::string_view kManifestFile = "manifest.json", kPackedManifest = "nicrt.manifest";
-constexpr std::uint64_t kMaxTablesBytes = 64 << 20, kMaxGraphBytes = 512 << 20, kMaxWeightsBytes = 1 << 30;
-constexpr std::uint64_t kMaxCardBytes = 1 << 20;
 constexpr std::string_view kAgain = "export or install the bundle again";
 
 // A packed bundle's files are parts of its one file.
@@ -56,16 +57,47 @@ Status read_packed(const Source& source, std::string_view name, std::uint64_t st
     return base.read(base, "", stored->start + start, out);
 }
 
-Status with_place(const std::string& place, const Status& status) {
-    return status.ok() ? status : Status{status.code(), place + ": " + status.message()};
-}
-
 Status verified(const ByteRange& content, std::string_view sha256, Bytes& out) {
     NICRT_RETURN_IF_ERROR(content.all(out));
-    Sha256 sha;
-    sha.update(out);
-    if (sha.hex_digest() == sha256) return {};
+    if (file_leaf(out) == sha256) return {};
     return content.refuse("not the file that the manifest lists; " + std::string(kAgain));
+}
+
+/// The manifest's text, of a folder.
+Status read_text(const Source& source, std::string& out) {
+    ByteRange content;
+    NICRT_RETURN_IF_ERROR(ByteRange::open(source, kManifestFile, kMaxManifestBytes, content));
+    return content.all(out);
+}
+
+/// A packed bundle's one file, and the manifest's text in it.
+Status open_file(Source source, std::shared_ptr<Packed>& out, std::string& text) {
+    auto packed = std::make_shared<Packed>();
+    packed->base = std::move(source);
+    ByteRange content;
+    NICRT_RETURN_IF_ERROR(ByteRange::open(packed->base, "", UINT64_MAX, content));
+    NICRT_RETURN_IF_ERROR(TensorFile::open(content, packed->file));
+    const auto found = packed->file.metadata(kPackedManifest);
+    if (!found) return content.refuse("a safetensors file, but not a packed codec bundle");
+    text = *found;
+    out = std::move(packed);
+    return {};
+}
+
+/// A safetensors file of bytes alone.
+std::string header_of(std::string_view manifest, std::span<const ByteRange> files) {
+    json::Object metadata, header;
+    metadata.add(kPackedManifest, json::quoted(manifest));
+    header.add("__metadata__", metadata.close());
+    std::uint64_t end = 0;
+    for (const ByteRange& file : files) {
+        const std::string start = std::to_string(end), past = std::to_string(end += file.size);
+        header.add(file.name, R"({"dtype":"U8","shape":[)" + std::to_string(file.size) +
+                                  R"(],"data_offsets":[)" + start + "," + past + "]}");
+    }
+    std::string text = header.close();
+    text.append((8 - text.size() % 8) % 8, ' ');
+    return text;
 }
 
 bool is_utf8(std::string_view text) {
@@ -86,12 +118,17 @@ struct Bundle::Impl {
     GraphHashes hashes;
     mutable std::mutex mutex;
     mutable std::unique_ptr<const TensorFile> weights;
+    mutable Codebooks codebooks;
+
+    /// As the manifest was written.
+    [[nodiscard]] std::string_view text() const { return manifest.document->text(); }
 
     Status read(std::string text);
     Status read_tables();
     Status check_ids();
     Status weights_file(const TensorFile*& out) const;
     Status graph(std::string_view name, const Graph*& out) const;
+    Status group(std::string_view name, const TableGroup*& out) const;
 };
 
 Status Bundle::Impl::read(std::string text) {
@@ -106,10 +143,9 @@ Status Bundle::Impl::read_tables() {
     NICRT_RETURN_IF_ERROR(ByteRange::open(source, manifest.tables.file, kMaxTablesBytes, content));
     TensorFile file;
     NICRT_RETURN_IF_ERROR(TensorFile::open(content, file));
+    NICRT_RETURN_IF_ERROR(read_groups(file, manifest.tables.groups, groups));
     for (const auto& [name, leaf] : manifest.tables.groups) {
-        TableGroup& group = groups[name];
-        NICRT_RETURN_IF_ERROR(read_group(file, name, group));
-        if (group.leaf() != leaf)
+        if (groups[name].leaf() != leaf)
             return content.refuse("tables " + in_quotes(name) + " are not those that the manifest lists; " +
                                   std::string(kAgain));
     }
@@ -134,6 +170,13 @@ Status Bundle::Impl::graph(std::string_view name, const Graph*& out) const {
     return out != nullptr ? Status{} : invalid_argument("the bundle has no graph " + in_quotes(name));
 }
 
+Status Bundle::Impl::group(std::string_view name, const TableGroup*& out) const {
+    const auto found = groups.find(name);
+    if (found == groups.end()) return invalid_argument("the bundle has no tables " + in_quotes(name));
+    out = &found->second;
+    return {};
+}
+
 Status Bundle::Impl::weights_file(const TensorFile*& out) const {
     const std::lock_guard lock(mutex);
     if (weights == nullptr) {
@@ -154,11 +197,9 @@ Status Bundle::open(Source source, std::shared_ptr<const Bundle>& out) {
     return status_of([&] {
         auto impl = std::make_unique<Impl>();
         impl->source = std::move(source);
-        ByteRange content;
-        NICRT_RETURN_IF_ERROR(ByteRange::open(impl->source, kManifestFile, kMaxManifestBytes, content));
-        Bytes text;
-        NICRT_RETURN_IF_ERROR(content.all(text));
-        NICRT_RETURN_IF_ERROR(impl->read({text.begin(), text.end()}));
+        std::string text;
+        NICRT_RETURN_IF_ERROR(read_text(impl->source, text));
+        NICRT_RETURN_IF_ERROR(impl->read(std::move(text)));
         out.reset(new Bundle(std::move(impl)));
         return Status{};
     });
@@ -166,30 +207,65 @@ Status Bundle::open(Source source, std::shared_ptr<const Bundle>& out) {
 
 Status Bundle::open_packed(Source source, std::shared_ptr<const Bundle>& out) {
     return status_of([&] {
-        auto packed = std::make_shared<Packed>();
-        packed->base = std::move(source);
-        ByteRange content;
-        NICRT_RETURN_IF_ERROR(ByteRange::open(packed->base, "", UINT64_MAX, content));
-        NICRT_RETURN_IF_ERROR(TensorFile::open(content, packed->file));
-        const auto text = packed->file.metadata(kPackedManifest);
-        if (!text) return content.refuse("a safetensors file, but not a packed codec bundle");
+        std::shared_ptr<Packed> packed;
+        std::string text;
+        NICRT_RETURN_IF_ERROR(open_file(std::move(source), packed, text));
         auto impl = std::make_unique<Impl>();
         impl->source = {packed->base.place, packed, size_in_packed, read_packed};
-        NICRT_RETURN_IF_ERROR(impl->read(std::string(*text)));
+        NICRT_RETURN_IF_ERROR(impl->read(std::move(text)));
         const auto files = files_of(impl->manifest);
         for (const auto& [name, stored] : packed->file.tensors())
             if (!std::binary_search(files.begin(), files.end(), name))
-                return content.refuse(in_quotes(name) + " in it is no part of the bundle");
+                return packed->file.content().refuse(in_quotes(name) + " in it is no part of the bundle");
         out.reset(new Bundle(std::move(impl)));
         return Status{};
     });
 }
+
+#ifdef NICRT_HAS_FILES
+Status Bundle::open_path(const std::string& path, std::shared_ptr<const Bundle>& out) {
+    return is_folder(path) ? open(folder_source(path), out) : open_packed(file_source(path), out);
+}
+
+Status read_manifest_of(const std::string& path, Manifest& out) {
+    return status_of([&] {
+        std::string text;
+        if (is_folder(path)) {
+            NICRT_RETURN_IF_ERROR(read_text(folder_source(path), text));
+        } else {
+            std::shared_ptr<Packed> packed;
+            NICRT_RETURN_IF_ERROR(open_file(file_source(path), packed, text));
+        }
+        return with_place(path, read_manifest(std::move(text), out));
+    });
+}
+#endif
 
 const Manifest& Bundle::manifest() const { return impl_->manifest; }
 
 std::string_view Bundle::graph_hash(std::string_view graph) const {
     const auto found = impl_->hashes.find(graph);
     return found == impl_->hashes.end() ? std::string_view{} : found->second;
+}
+
+Status Bundle::codebook(std::string_view name, std::shared_ptr<const Codebook>& out) const {
+    return status_of([&]() -> Status {
+        const TableGroup* group = nullptr;
+        NICRT_RETURN_IF_ERROR(impl_->group(name, group));
+        std::shared_ptr<const ChannelTables> tables;
+        NICRT_RETURN_IF_ERROR(impl_->codebooks.all(*group, tables));
+        out = tables->codebook;
+        return {};
+    });
+}
+
+Status Bundle::codebook(std::string_view name, std::span<const std::int32_t> sets,
+                        std::shared_ptr<const ChannelTables>& out) const {
+    return status_of([&]() -> Status {
+        const TableGroup* group = nullptr;
+        NICRT_RETURN_IF_ERROR(impl_->group(name, group));
+        return impl_->codebooks.of_channels(*group, sets, out);
+    });
 }
 
 Status Bundle::weights(std::string_view name, std::vector<Tensor>& out) const {
@@ -256,6 +332,74 @@ Status Bundle::check_parts() const {
     }
     std::string text;
     return card(text);
+}
+
+Status Bundle::size_bytes(std::uint64_t& out) const {
+    return status_of([&] {
+        std::uint64_t total = impl_->text().size();
+        for (const std::string_view name : files_of(impl_->manifest)) {
+            std::uint64_t size = 0;
+            NICRT_RETURN_IF_ERROR(impl_->source.size(impl_->source, name, size));
+            total += size;
+        }
+        out = total;
+        return Status{};
+    });
+}
+
+Status Bundle::decoder_bytes(std::uint64_t& out) const {
+    return status_of([&] {
+        std::set<std::string_view> files{impl_->manifest.tables.file}, tensors;
+        for (const std::string_view name : decoding_graphs(impl_->manifest)) {
+            const Graph& graph = *impl_->manifest.graphs.find(name);
+            if (graph.native)
+                for (const auto& [tensor, view] : graph.native->tensors) tensors.insert(tensor);
+            else files.insert(graph.onnx->file);
+        }
+        std::uint64_t total = impl_->text().size();
+        for (const std::string_view name : files) {
+            std::uint64_t size = 0;
+            NICRT_RETURN_IF_ERROR(impl_->source.size(impl_->source, name, size));
+            total += size;
+        }
+        const TensorFile* stored = nullptr;
+        if (!tensors.empty()) NICRT_RETURN_IF_ERROR(impl_->weights_file(stored));
+        for (const std::string_view name : tensors)
+            if (const Stored* const tensor = stored->find(name)) total += tensor->size;
+        out = total;
+        return Status{};
+    });
+}
+
+Status Bundle::packed(std::vector<std::uint8_t>& out) const {
+    return status_of([&]() -> Status {
+        std::vector<ByteRange> files;
+        std::uint64_t total = 0;
+        for (const std::string_view name : files_of(impl_->manifest)) {
+            NICRT_RETURN_IF_ERROR(
+                ByteRange::open(impl_->source, name, kMaxWeightsBytes, files.emplace_back()));
+            total += files.back().size;
+        }
+        const std::string header = header_of(impl_->text(), files);
+        if (total > SIZE_MAX / 2) return out_of_memory();
+        Bytes bytes(8 + header.size() + static_cast<std::size_t>(total));
+        store_le(bytes.data(), static_cast<std::uint64_t>(header.size()));
+        std::copy(header.begin(), header.end(), bytes.begin() + 8);
+        auto rest = std::span(bytes).subspan(8 + header.size());
+        for (const ByteRange& file : files) {
+            const auto part = rest.first(static_cast<std::size_t>(file.size));
+            NICRT_RETURN_IF_ERROR(impl_->source.read(impl_->source, file.name, 0, part));
+            rest = rest.subspan(part.size());
+        }
+        Source memory =
+            memory_source(bytes);  // what is checked is what was read, whatever the files are by now
+        memory.place = impl_->source.place;
+        std::shared_ptr<const Bundle> made;
+        NICRT_RETURN_IF_ERROR(open_packed(std::move(memory), made));
+        NICRT_RETURN_IF_ERROR(made->check_parts());
+        out = std::move(bytes);
+        return {};
+    });
 }
 
 }  // namespace nicrt::bundle

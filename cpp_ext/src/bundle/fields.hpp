@@ -208,7 +208,7 @@ void fields(F& f, NativeForm& v) {
 template <class F>
 void fields(F& f, Port& v) {
     f("dtype", v.dtype, kPortType);
-    f("dims", v.dims, List<Anything>{});
+    f("dims", v.dims, List<Anything>{{}, 0, kMaxPortDimensions});
     f("range", v.range, TwoNumbers{kInt32}, std::nullopt);
 }
 template <class F>

@@ -112,6 +112,8 @@ private:
     const GraphHashes& hashes_;
 };
 
+}  // namespace
+
 std::string graph_hash(const Graph& graph) {
     Writer writer(true);
     json::Object object(true);
@@ -125,7 +127,11 @@ std::string graph_hash(const Graph& graph) {
     return hash("nicrt graph 2\n", object.close());
 }
 
-}  // namespace
+std::string file_leaf(std::span<const std::uint8_t> bytes) {
+    Sha256 sha;
+    sha.update(bytes);
+    return sha.hex_digest();
+}
 
 std::string tensor_leaf(Element dtype, std::span<const std::int32_t> shape,
                         std::span<const std::uint8_t> data) {

@@ -16,6 +16,11 @@ namespace nicrt::bundle {
 [[nodiscard]] std::string tensor_leaf(Element dtype, std::span<const std::int32_t> shape,
                                       std::span<const std::uint8_t> data);
 
+/// Hex SHA-256 of a file's bytes.
+[[nodiscard]] std::string file_leaf(std::span<const std::uint8_t> bytes);
+
+[[nodiscard]] std::string graph_hash(const Graph& graph);
+
 /// By name: hex SHA-256 over what a graph computes: ports, leaves of its forms, and what the program may do
 /// with it.
 using GraphHashes = std::map<std::string_view, std::string>;

@@ -60,7 +60,7 @@ Status read_version(const json::Value& root, Version& out) {
     if (format->kind != json::Kind::integer)
         return {Code::unsupported,
                 "Expected `int`, got `" + std::string(name_of(format->kind)) + "` - at `$.bundle_format`"};
-    out.format = json::text_of(*format);
+    out.format = shown(json::text_of(*format));
     const json::Value* const features = json::find(root, "requires");
     if (features == nullptr) return {};
     if (features->kind != json::Kind::array)
@@ -190,6 +190,29 @@ Status read_manifest(std::string text, Manifest& out) {
     manifest.document = std::move(document);
     out = std::move(manifest);
     return {};
+}
+
+Status read_graph(std::string text, Graph& out, std::unique_ptr<const json::Document>& document) {
+    NICRT_RETURN_IF_ERROR(json::Document::parse(std::move(text), {}, document));
+    Reader reader;
+    reader.read(document->root(), out, Fields{});
+    return reader.status();
+}
+
+std::vector<std::string_view> decoding_graphs(const Manifest& manifest) {
+    std::vector<std::string_view> names;
+    const auto add = [&](const Run& run) {
+        if (!run.enc) names.push_back(run.graph);
+    };
+    for (const auto& [variant_name, variant] : manifest.variants)
+        for (const Stage& stage : variant.program.stages) {
+            for (const Step& step : stage.steps)
+                if (const Run* const run = std::get_if<Run>(&step)) add(*run);
+            for (const Run& run : stage.show.runs) add(run);
+        }
+    std::sort(names.begin(), names.end());
+    names.erase(std::unique(names.begin(), names.end()), names.end());
+    return names;
 }
 
 Status write(const Manifest& manifest, std::string& out) {

@@ -106,7 +106,6 @@ Status check_claims(const Manifest& manifest) {
             return invalid_bundle("two of its graphs are the file " + std::string(graph.onnx->file));
     for (const auto& [name, variant] : manifest.variants)
         NICRT_RETURN_IF_ERROR(check_steps(name, variant.program));
-    for (const auto& [name, graph] : manifest.graphs) NICRT_RETURN_IF_ERROR(check_proof_sizes(name, graph));
     return check_views(manifest);
 }
 
@@ -118,15 +117,6 @@ bool has_batch_in_front(const Port& port) {
             return false;
     }
     return true;
-}
-
-/// Whether the port's only symbols, besides the batch, are h and w, in this order and with one factor.
-bool is_spatial(const Port& port) {
-    std::vector<const Dimension*> found;
-    for (const Dimension& dimension : port.dims)
-        if (dimension.extent == 0 && dimension.spelled != kBatch) found.push_back(&dimension);
-    return found.size() == 2 && found[0]->symbol == "h" && found[1]->symbol == "w" &&
-           found[0]->factor_text() == found[1]->factor_text();
 }
 
 Status check_port(std::string_view name, const Port& port, std::string_view graph) {
@@ -205,6 +195,24 @@ Status invalid_bundle(const std::string& what) {
     return {Code::unsupported, "the bundle is not valid: " + what};
 }
 
+std::optional<Spatial> spatial_axes(const Port& port) {
+    Spatial spatial;
+    std::size_t found = 0;
+    std::string_view factor;
+    for (std::size_t axis = 0; axis < port.dims.size(); ++axis) {
+        const Dimension& dimension = port.dims[axis];
+        if (dimension.extent != 0 || dimension.spelled == kBatch) continue;
+        if (found == 2 || axis > UINT8_MAX || dimension.symbol != (found == 0 ? "h" : "w"))
+            return std::nullopt;
+        if (found == 1 && dimension.factor_text() != factor) return std::nullopt;
+        factor = dimension.factor_text();
+        spatial.axes[found++] = static_cast<std::uint8_t>(axis);
+        spatial.factor = dimension.factor;
+    }
+    if (found != 2) return std::nullopt;
+    return spatial;
+}
+
 Status check_graph(std::string_view name, const Graph& graph) {
     if (graph.inputs.size() == 0 || graph.outputs.size() == 0)
         return invalid_bundle("graph " + in_quotes(name) + " has no inputs or no outputs");
@@ -213,12 +221,13 @@ Status check_graph(std::string_view name, const Graph& graph) {
     if (graph.native) NICRT_RETURN_IF_ERROR(check_native(name, graph));
     for (const auto* const ports : {&graph.inputs, &graph.outputs})
         for (const auto& [port_name, port] : *ports) NICRT_RETURN_IF_ERROR(check_port(port_name, port, name));
-    const auto spatial = [](const auto& named) { return is_spatial(named.second); };
+    const auto spatial = [](const auto& named) { return spatial_axes(named.second).has_value(); };
     if (graph.halo && !std::all_of(graph.outputs.begin(), graph.outputs.end(), spatial))
         return invalid_bundle("graph " + in_quotes(name) +
                               " gives a halo, but not all its outputs have rows and columns h and w");
     NICRT_RETURN_IF_ERROR(check_proof_names(name, graph));
-    return graph.exact ? check_exact(name, graph) : Status{};
+    if (graph.exact) NICRT_RETURN_IF_ERROR(check_exact(name, graph));
+    return check_proof_sizes(name, graph);
 }
 
 Status check_manifest(const Manifest& manifest, const TableGroups& groups) {
@@ -230,8 +239,7 @@ Status check_manifest(const Manifest& manifest, const TableGroups& groups) {
     };
     if (!manifest.weights && std::any_of(manifest.graphs.begin(), manifest.graphs.end(), has_tensors))
         return invalid_bundle("its native forms have tensors, but no file of weights");
-    for (const auto& [name, variant] : manifest.variants)
-        NICRT_RETURN_IF_ERROR(check_program(variant.program, manifest, groups));
+    NICRT_RETURN_IF_ERROR(check_programs(manifest, groups));
     return check_quality(manifest);
 }
 

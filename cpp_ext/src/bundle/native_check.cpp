@@ -1,7 +1,6 @@
 // Every value of a native form is followed from the input ports to the outputs with its type, channels and
 // places; so what runs the operations need not look again.
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <set>
 
@@ -36,18 +35,6 @@ struct Value {
         return channels == other.channels && rows == other.rows && columns == other.columns;
     }
 };
-
-// Within these, index rules are exact in float32, so that no backend can round them in a way of its own.
-constexpr std::int64_t kMaxOffset = 1 << 16, kMaxPlace = 1 << 24;
-constexpr double kMinIndexUnit = 0x1p-8, kMinScaleUnit = 0x1p-24;
-
-/// From `least` to 1.
-bool is_power_of_two(double value, double least) {
-    int exponent = 0;
-    return least <= value && value <= 1 && std::frexp(value, &exponent) == 0.5;
-}
-
-std::int64_t reach_of(std::int64_t low, std::int64_t high) { return std::max(std::abs(low), std::abs(high)); }
 
 bool is_batch(const Dimension& dimension) { return dimension.spelled == kBatch; }
 
@@ -92,7 +79,7 @@ private:
         value.rows = {dims[2].factor, dims[2].symbol};
         value.columns = {dims[3].factor, dims[3].symbol};
         value.exact = is_integer(port.dtype);
-        if (port.range) value.bound = reach_of((*port.range)[0], (*port.range)[1]);
+        if (port.range) value.bound = reach_of(*port.range);
         values_[name] = value;
         return {};
     }
@@ -408,34 +395,16 @@ private:
         Pair range{};
         NICRT_RETURN_IF_ERROR(parameter(rule.skip, range));
         NICRT_RETURN_IF_ERROR(parameter(rule.minus, range));
-        if (std::max(reach_of(range[0], range[1]), reach_of(rule.add, rule.add)) > kMaxOffset)
-            return refuse("indices " + in_quotes(head.out) + " are shifted by more than " +
-                          std::to_string(kMaxOffset));
-        if (!is_power_of_two(rule.unit, kMinIndexUnit))
-            return refuse("indices " + in_quotes(head.out) +
-                          " have a unit that is not a power of two up to 1");
-        if (rule.low < 0 || rule.low > rule.high || rule.high > 255)
-            return refuse("indices " + in_quotes(head.out) + " are clipped beyond 0..255");
+        std::int64_t scales = 0;
         if (rule.scales) {
             const View* table = nullptr;
             NICRT_RETURN_IF_ERROR(view(rule.scales->tensor, one_of(Element::int16), 1, table));
-            if (!are_within(*rule.scales, table->shape[0]))
-                return refuse("scales of " + in_quotes(head.out) + " ask for a place that is not there");
+            scales = table->shape[0];
         }
+        const std::string fault = fault_of(rule, head.out, reach_of(range), scales);
+        if (!fault.empty()) return refuse(fault);
         value.dtype = Element::uint8;
         return {};
-    }
-
-    /// Whether every place that a table is asked for is one of its `count`.
-    static bool are_within(const ScaleTable& scales, std::int64_t count) {
-        if (scales.low < 0 || scales.low > scales.high || !is_power_of_two(scales.unit, kMinScaleUnit) ||
-            std::max<std::int64_t>(scales.high, reach_of(scales.limit, scales.add)) > kMaxPlace)
-            return false;
-        const auto inside = [&](double place) { return place >= 0 && place < static_cast<double>(count); };
-        const auto coarse = [&](std::int32_t v) { return std::floor(v * scales.unit) + scales.add; };
-        if (scales.low < scales.limit && !inside(std::min(scales.high, scales.limit - 1))) return false;
-        return scales.high < scales.limit ||
-               (inside(coarse(std::max(scales.low, scales.limit))) && inside(coarse(scales.high)));
     }
 
     std::string_view name_;

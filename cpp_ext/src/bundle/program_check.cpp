@@ -7,17 +7,19 @@
 // part in it. No encoder graph may see a loose tensor: another bundle of the same symbol id would have other
 // values there, and a file's symbols would not be made for it.
 #include <algorithm>
+#include <array>
 #include <map>
+#include <optional>
 #include <set>
+#include <utility>
+#include <vector>
 
 #include "bundle/check.hpp"
+#include "bundle/names.hpp"
 
 namespace nicrt::bundle {
 namespace {
 
-constexpr std::string_view kPicture = "@x", kSize = "@size", kRows = "@rows", kColumns = "@cols",
-                           kByChannel = "channel";
-constexpr std::int32_t kPictureChannels = 3;
 constexpr int kMaxUnrolled = 16;  // rounds of a loop after which its tensors must be what they were
 constexpr std::size_t kMaxIndexTables =
     64;  // so that 64 and more mean "not coded" in every group used by index
@@ -26,27 +28,29 @@ constexpr std::size_t kMaxIndexTables =
 /// picture's size or the batch.
 struct Kind {
     Element dtype = Element::float32;
-    std::vector<std::int32_t> extents;
+    std::uint8_t rank = 0;
+    std::array<std::int32_t, kMaxPortDimensions> extents{};
 
     static Kind of(const Port& port) {
-        Kind kind{port.dtype, {}};
-        for (const Dimension& dimension : port.dims) kind.extents.push_back(dimension.extent);
+        Kind kind{port.dtype};
+        for (const Dimension& dimension : port.dims) kind.extents[kind.rank++] = dimension.extent;
         return kind;
     }
 
-    static Kind places(Element dtype, std::int32_t channels) { return {dtype, {0, channels, 0, 0}}; }
+    static Kind list(std::int32_t count) { return {Element::int32, 1, {count}}; }
+    static Kind places(Element dtype, std::int32_t channels) { return {dtype, 4, {0, channels, 0, 0}}; }
 
     [[nodiscard]] bool fits(const Kind& other) const {
         const auto same = [](std::int32_t a, std::int32_t b) { return a == b || a == 0 || b == 0; };
-        return dtype == other.dtype &&
-               std::equal(extents.begin(), extents.end(), other.extents.begin(), other.extents.end(), same);
+        return dtype == other.dtype && rank == other.rank &&
+               std::equal(extents.begin(), extents.end(), other.extents.begin(), same);
     }
 
     [[nodiscard]] std::string text() const {
         std::string text = std::string(name_of(dtype)) + " [";
-        for (const std::int32_t extent : extents) {
-            if (text.back() != '[') text += ", ";
-            text += extent == 0 ? "*" : std::to_string(extent);
+        for (std::size_t i = 0; i < rank; ++i) {
+            if (i > 0) text += ", ";
+            text += extents[i] == 0 ? "*" : std::to_string(extents[i]);
         }
         return text + "]";
     }
@@ -62,27 +66,24 @@ struct Tensor {
     bool operator==(const Tensor&) const = default;
 };
 
-using Scope = std::map<std::string_view, Tensor>;
-
-/// What holds in both.
-Scope meet(const Scope& a, const Scope& b) {
-    Scope both;
-    for (const auto& [name, tensor] : a) {
-        const auto other = b.find(name);
-        if (other == b.end() || !(other->second.kind == tensor.kind)) continue;
-        both[name] = {tensor.kind, tensor.decoded && other->second.decoded,
-                      tensor.exact && other->second.exact, tensor.loose || other->second.loose};
-    }
-    return both;
+/// What holds of a tensor in both of two cases; nothing where it is not there in one.
+std::optional<Tensor> meet(const std::optional<Tensor>& a, const std::optional<Tensor>& b) {
+    if (!a || !b || !(a->kind == b->kind)) return std::nullopt;
+    return Tensor{a->kind, a->decoded && b->decoded, a->exact && b->exact, a->loose || b->loose};
 }
 
-bool same_ports(const Named<Port>& a, const Named<Port>& b) {
-    std::map<std::string_view, const Port*> by_name;
-    for (const auto& [name, port] : a) by_name[name] = &port;
-    return a.size() == b.size() && std::all_of(b.begin(), b.end(), [&](const auto& named) {
-               const auto same = by_name.find(named.first);
-               return same != by_name.end() && *same->second == named.second;
-           });
+using PortsByName = std::map<std::string_view, const Port*>;
+
+PortsByName by_name(const Named<Port>& ports) {
+    PortsByName result;
+    for (const auto& [name, port] : ports) result[name] = &port;
+    return result;
+}
+
+bool same_ports(const PortsByName& a, const PortsByName& b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& one, const auto& other) {
+        return one.first == other.first && *one.second == *other.second;
+    });
 }
 
 /// The dimension symbols that only outputs have: height and width of the round's picture.
@@ -96,12 +97,43 @@ std::size_t sized_symbols(const Graph& graph) {
     return made.size();
 }
 
+/// A graph as steps see it, made once: thousands of steps may run one graph of thousands of ports.
+struct Callable {
+    const Graph* graph;
+    PortsByName inputs, outputs;
+    std::size_t sized_symbols;
+};
+
+class Graphs {
+public:
+    explicit Graphs(const Manifest& manifest) {
+        for (const auto& [name, graph] : manifest.graphs)
+            by_name_[name] = {&graph, by_name(graph.inputs), by_name(graph.outputs), sized_symbols(graph)};
+    }
+
+    Status find(std::string_view name, const Callable*& out) const {
+        const auto found = by_name_.find(name);
+        if (found == by_name_.end()) return invalid_bundle("there is no graph " + in_quotes(name));
+        out = &found->second;
+        return {};
+    }
+
+    /// Whether one may run in the other's place.
+    bool are_alike(const Callable& a, const Callable& b) {
+        const auto [place, is_new] = alike_.try_emplace({&a, &b});
+        if (is_new) place->second = same_ports(a.inputs, b.inputs) && same_ports(a.outputs, b.outputs);
+        return place->second;
+    }
+
+private:
+    std::map<std::string_view, Callable> by_name_;
+    std::map<std::pair<const Callable*, const Callable*>, bool> alike_;
+};
+
 class Check {
 public:
-    Check(const Program& program, const Manifest& manifest, const TableGroups& groups)
-        : program_(program), encodes_(program.encodes()), groups_(groups) {
-        for (const auto& [name, graph] : manifest.graphs) graphs_[name] = &graph;
-    }
+    Check(const Program& program, Graphs& graphs, const TableGroups& groups)
+        : program_(program), encodes_(program.encodes()), graphs_(graphs), groups_(groups) {}
 
     Status run() {
         for (const Parameter& parameter : program_.parameters)
@@ -131,22 +163,43 @@ private:
         return found == scope_.end() ? nullptr : &found->second;
     }
 
+    /// Sets a tensor, and notes what was there before.
+    void put(std::string_view name, const Tensor& tensor) {
+        const auto [place, is_new] = scope_.try_emplace(name);
+        changes_.emplace_back(name, is_new ? std::nullopt : std::optional(place->second));
+        place->second = tensor;
+    }
+
+    void put_back(std::string_view name, const std::optional<Tensor>& tensor) {
+        if (tensor) scope_[name] = *tensor;
+        else scope_.erase(name);
+    }
+
     Status stage(const Stage& stage) {
+        changes_.clear();
         if (!stage.each) return round(stage);
         const Parameter* const sizes = parameter(*stage.each);
         if (sizes == nullptr || !sizes->is_sizes())
             return invalid_bundle("a stage runs for each " + in_quotes(*stage.each) +
                                   ", which is not a list of sizes");
-        std::optional<Scope> after;
-        if (!sizes->length) after = scope_;       // there may be no round at all
+        // Of every name that a round writes, which are the same ones in all rounds: what holds of it behind
+        // the stage, however many rounds there are.
+        std::map<std::string_view, std::optional<Tensor>> after;
         for (int i = 0; i < kMaxUnrolled; ++i) {  // a round finds what the one before it left
-            const Scope before = scope_;
+            changes_.clear();
             NICRT_RETURN_IF_ERROR(round(stage));
-            after = after ? meet(*after, scope_) : scope_;
-            if (scope_ == before) {
-                scope_ = std::move(*after);
-                return {};
+            std::map<std::string_view, std::optional<Tensor>> before;
+            for (const auto& [name, was] : changes_) before.try_emplace(name, was);
+            bool settled = true;
+            for (const auto& [name, was] : before) {
+                const std::optional<Tensor> now = scope_.at(name);
+                settled &= was == now;
+                if (i > 0) after[name] = meet(after[name], now);
+                else after[name] = sizes->length ? now : meet(was, now);  // there may be no round at all
             }
+            if (!settled) continue;
+            for (const auto& [name, tensor] : after) put_back(name, tensor);
+            return {};
         }
         return invalid_bundle("what the rounds of stage " + in_quotes(*stage.each) +
                               " leave to each other does not settle");
@@ -158,7 +211,7 @@ private:
                 NICRT_RETURN_IF_ERROR(entropy(*coded, stage));
             else NICRT_RETURN_IF_ERROR(graph_step(std::get<Run>(step), stage, std::get<Run>(step).enc));
         }
-        Scope before = scope_;
+        const std::size_t written = changes_.size();
         for (const Run& run : stage.show.runs) {
             if (run.enc)
                 return invalid_bundle("graph " + in_quotes(run.graph) +
@@ -166,7 +219,8 @@ private:
             NICRT_RETURN_IF_ERROR(graph_step(run, stage, false));
         }
         NICRT_RETURN_IF_ERROR(shown(stage.show));
-        scope_ = std::move(before);
+        for (; changes_.size() > written; changes_.pop_back())
+            put_back(changes_.back().first, changes_.back().second);
         return {};
     }
 
@@ -177,8 +231,7 @@ private:
         if (picture == nullptr || !picture->decoded)
             return invalid_bundle("a stage shows " + in_quotes(show.shown()) + ", which is not there");
         const Kind& kind = picture->kind;
-        if (kind.dtype == Element::uint8 && kind.extents.size() == 4 && kind.extents[3] == kPictureChannels)
-            return {};
+        if (kind.dtype == Element::uint8 && kind.rank == 4 && kind.extents[3] == kPictureChannels) return {};
         return invalid_bundle("a stage shows " + kind.text() + "; this nicrt shows uint8 [*, *, *, 3]");
     }
 
@@ -193,11 +246,11 @@ private:
         if (group == groups_.end()) return invalid_bundle("there are no tables " + in_quotes(step.tables));
         if (step.by == kByChannel) NICRT_RETURN_IF_ERROR(by_channel(step, group->second));
         else NICRT_RETURN_IF_ERROR(by_index(step, group->second));
-        Kind symbols = Kind::places(Element::int32, step.channels);
+        const Kind symbols = Kind::places(Element::int32, step.channels);
         if (encodes_ && !written->kind.fits(symbols))
             return invalid_bundle("the symbols " + in_quotes(step.out) + " are " + written->kind.text() +
                                   ", not " + symbols.text());
-        scope_[step.out] = {std::move(symbols), true, true, false};
+        put(step.out, {symbols, true, true, false});
         return {};
     }
 
@@ -235,34 +288,24 @@ private:
                               " sets, and a file may ask for " + std::to_string(last));
     }
 
-    Status graph(std::string_view name, const Graph*& out) const {
-        const auto found = graphs_.find(name);
-        if (found == graphs_.end()) return invalid_bundle("there is no graph " + in_quotes(name));
-        out = found->second;
-        return {};
-    }
-
-    Status check_step(const Run& run, const Graph& of, bool encoding) const {
+    Status check_step(const Run& run, const Callable& of, bool encoding) {
         for (const auto& [level, other] : run.effort) {
-            const Graph* alternative = nullptr;
-            NICRT_RETURN_IF_ERROR(graph(other, alternative));
-            if (!encoding || !same_ports(alternative->inputs, of.inputs) ||
-                !same_ports(alternative->outputs, of.outputs))
+            const Callable* alternative = nullptr;
+            NICRT_RETURN_IF_ERROR(graphs_.find(other, alternative));
+            if (!encoding || !graphs_.are_alike(*alternative, of))
                 return invalid_bundle("graph " + in_quotes(other) + " cannot stand in for " +
                                       in_quotes(run.graph));
         }
-        if (of.encoder && !encoding)
+        if (of.graph->encoder && !encoding)
             return invalid_bundle("encoder graph " + in_quotes(run.graph) + " would run when decoding");
-        std::set<std::string_view> inputs, outputs, made;
-        for (const auto& [name, port] : of.inputs) inputs.insert(name);
-        for (const auto& [name, port] : of.outputs) outputs.insert(name);
-        bool fits = run.inputs.size() == inputs.size(), sized = false;
+        std::set<std::string_view> made;
+        bool fits = run.inputs.size() == of.inputs.size(), sized = false;
         for (const auto& [port, source] : run.inputs) {
-            fits &= inputs.contains(port);
+            fits &= of.inputs.contains(port);
             sized |= source == kSize;
         }
         for (const auto& [port, name] : run.outputs) {
-            fits &= outputs.contains(port);
+            fits &= of.outputs.contains(port);
             made.insert(name);
         }
         if (!fits)
@@ -270,23 +313,19 @@ private:
                                   " are not those of its step");
         if (made.size() != run.outputs.size())
             return invalid_bundle("two outputs of graph " + in_quotes(run.graph) + " have one name");
-        const std::size_t symbols = sized_symbols(of);
-        if (symbols != 0 && (symbols != 2 || !sized))
+        if (of.sized_symbols != 0 && (of.sized_symbols != 2 || !sized))
             return invalid_bundle("extents of graph " + in_quotes(run.graph) + " follow from nothing");
         return {};
     }
 
     Status graph_step(const Run& run, const Stage& stage, bool encoding) {
-        const Graph* of = nullptr;
-        NICRT_RETURN_IF_ERROR(graph(run.graph, of));
+        const Callable* of = nullptr;
+        NICRT_RETURN_IF_ERROR(graphs_.find(run.graph, of));
         NICRT_RETURN_IF_ERROR(check_step(run, *of, encoding));
-        std::map<std::string_view, const Port*> inputs, outputs;
-        for (const auto& [name, port] : of->inputs) inputs[name] = &port;
-        for (const auto& [name, port] : of->outputs) outputs[name] = &port;
-        bool exact = of->exact, loose = false;
+        bool exact = of->graph->exact, loose = false;
         for (const auto& [port, source_name] : run.inputs) {
             Tensor source;
-            NICRT_RETURN_IF_ERROR(source_of(source_name, *inputs[port], run, stage, encoding, source));
+            NICRT_RETURN_IF_ERROR(source_of(source_name, *of->inputs.at(port), run, stage, encoding, source));
             if (source.loose && encoding)
                 return invalid_bundle(
                     "encoder graph " + in_quotes(run.graph) + " takes " + in_quotes(source_name) +
@@ -295,9 +334,9 @@ private:
             loose |= source.loose;
         }
         for (const auto& [port, name] : run.outputs) {
-            const Port& output = *outputs[port];
-            scope_[name] = {Kind::of(output), !encoding, exact && is_integer(output.dtype) && !encoding,
-                            !encoding && (loose || !of->decides_symbols())};
+            const Port& output = *of->outputs.at(port);
+            put(name, {Kind::of(output), !encoding, exact && is_integer(output.dtype) && !encoding,
+                       !encoding && (loose || !of->graph->decides_symbols())});
         }
         return {};
     }
@@ -308,9 +347,9 @@ private:
         if (name == kPicture && encoding) {
             out.kind = Kind::places(Element::float32, kPictureChannels);
         } else if (name == kSize || name == kRows || name == kColumns) {
-            out.kind = {Element::int32, {name == kSize ? 2 : 0}};
+            out.kind = Kind::list(name == kSize ? 2 : 0);
             out.exact = true;
-        } else if (name.starts_with('$')) {
+        } else if (is_parameter(name)) {
             NICRT_RETURN_IF_ERROR(parameter_source(name, port, run, stage, out));
         } else {
             const Tensor* const known = tensor(name);
@@ -328,9 +367,7 @@ private:
     /// `$p`, a parameter, or `$p[i]`, of a list its element for the round.
     Status parameter_source(std::string_view source, const Port& port, const Run& run, const Stage& stage,
                             Tensor& out) const {
-        std::string_view name = source.substr(1);
-        const bool of_round = name.ends_with("[i]");
-        if (of_round) name.remove_suffix(3);
+        const auto [name, of_round] = ParameterSource(source);
         const Parameter* const p = parameter(name);
         if (p == nullptr || (of_round && (!p->length || p->is_sizes() || !stage.each)))
             return invalid_bundle("graph " + in_quotes(run.graph) + " takes parameter " + in_quotes(source) +
@@ -338,23 +375,28 @@ private:
         if (port.range && ((*port.range)[0] > p->min || p->min > p->max || p->max > (*port.range)[1]))
             return invalid_bundle("parameter " + in_quotes(name) + " may be what graph " +
                                   in_quotes(run.graph) + " is not made for");
-        out.kind = {Element::int32, {p->is_sizes() ? 0 : of_round ? 1 : p->length.value_or(1)}};
+        out.kind = Kind::list(p->is_sizes() ? 0 : of_round ? 1 : p->length.value_or(1));
         out.exact = true;
         return {};
     }
 
     const Program& program_;
     bool encodes_;
+    Graphs& graphs_;
     const TableGroups& groups_;
-    std::map<std::string_view, const Graph*> graphs_;
     std::map<std::string_view, const Parameter*> parameters_;
-    Scope scope_;
+    std::map<std::string_view, Tensor> scope_;
+    /// Of this stage's round, in their order: copies of the scope would cost more than a hostile program may.
+    std::vector<std::pair<std::string_view, std::optional<Tensor>>> changes_;
 };
 
 }  // namespace
 
-Status check_program(const Program& program, const Manifest& manifest, const TableGroups& groups) {
-    return Check(program, manifest, groups).run();
+Status check_programs(const Manifest& manifest, const TableGroups& groups) {
+    Graphs graphs(manifest);
+    for (const auto& [name, variant] : manifest.variants)
+        NICRT_RETURN_IF_ERROR(Check(variant.program, graphs, groups).run());
+    return {};
 }
 
 }  // namespace nicrt::bundle

@@ -2,11 +2,14 @@
 
 #include <array>
 
+#include "shown.hpp"
+
 namespace nicrt::bundle {
 namespace {
 
 using json::Kind;
 
+constexpr std::size_t kMaxMessageBytes = 300;
 constexpr unsigned kProvenanceDepth = 32;  // the only part without a schema
 
 constexpr std::array<std::string_view, 8> kElementNames{"float32", "float16", "int64",  "int32",
@@ -43,11 +46,11 @@ void Reader::fail(const std::string& what) {
         message += " - at `$";
         for (const Place& place : way_) {
             if (place.name.empty()) message.append("[").append(std::to_string(place.number)).append("]");
-            else message.append(".").append(place.name);
+            else message.append(".").append(shown(place.name));
         }
         message += '`';
     }
-    status_ = {Code::unsupported, std::move(message)};
+    status_ = {Code::unsupported, shown(message, kMaxMessageBytes)};
 }
 
 void Reader::refuse_unknown(const Object& object) {
@@ -100,7 +103,7 @@ void Reader::read(const json::Value& value, std::string_view& out, const Text& r
 void Reader::read(const json::Value& value, std::string_view& out, const OneText& rule) {
     if (!is(value, Kind::text)) return;
     out = value.characters();
-    if (out != rule.text) fail("Invalid enum value '" + std::string(out) + "'");
+    if (out != rule.text) fail("Invalid enum value '" + shown(out) + "'");
 }
 
 void Reader::read(const json::Value& value, bool& out, Flag) {
@@ -124,7 +127,7 @@ void Reader::read(const json::Value& value, Element& out, const OneType& rule) {
             out = static_cast<Element>(i);
             return;
         }
-    fail("Invalid enum value '" + std::string(value.characters()) + "'");
+    fail("Invalid enum value '" + shown(value.characters()) + "'");
 }
 
 void Reader::read(const json::Value& value, Pair& out, const TwoNumbers& rule) {

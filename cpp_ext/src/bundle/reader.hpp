@@ -11,6 +11,7 @@
 
 #include "bundle/fields.hpp"
 #include "json/json.hpp"
+#include "shown.hpp"
 
 namespace nicrt::bundle {
 
@@ -123,7 +124,7 @@ private:
         if (!status_.ok()) return;
         const bool known =
             ((tag == T::kTag && (read_tagged(value, out.template emplace<T>(), rule.field), true)) || ...);
-        if (!known) at(rule.field, [&] { fail("Invalid value '" + std::string(tag) + "'"); });
+        if (!known) at(rule.field, [&] { fail("Invalid value '" + shown(tag) + "'"); });
     }
 
     template <class T>

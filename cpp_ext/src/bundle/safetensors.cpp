@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <tuple>
 
 #include "bundle/check.hpp"
 #include "bytes.hpp"
@@ -11,7 +12,8 @@ namespace {
 
 constexpr std::uint64_t kMaxHeaderBytes = std::uint64_t{16} << 20;
 constexpr std::uint64_t kMaxTensorExtent = std::uint64_t{1} << 40;
-constexpr std::size_t kMaxDimensions = 8, kHeaderMemoryBytes = std::size_t{160} << 20;
+constexpr std::size_t kMaxDimensions = 8, kMaxEntries = std::size_t{1} << 16;  // of tensors and metadata
+constexpr std::size_t kHeaderMemoryBytes = std::size_t{32} << 20;              // which they do not need
 constexpr std::string_view kMetadata = "__metadata__";
 
 Status bad_header(const std::string& what) { return {Code::unsupported, what}; }
@@ -56,6 +58,8 @@ bool are_texts(const json::Value& value) {
     return true;
 }
 
+bool by_name(const NamedTensor& a, const NamedTensor& b) { return a.first < b.first; }
+
 Status read_entry(std::string_view name, const json::Value& entry, Stored& out) {
     const auto malformed = [&] { return bad_header("tensor " + in_quotes(name) + " has a malformed entry"); };
     if (entry.kind != json::Kind::object || entry.count != 3) return malformed();
@@ -66,13 +70,14 @@ Status read_entry(std::string_view name, const json::Value& entry, Stored& out) 
         shape->kind != json::Kind::array || shape->count > kMaxDimensions ||
         offsets->kind != json::Kind::array || offsets->count != 2)
         return malformed();
+    out.shape.reserve(shape->count);
     for (const json::Value& extent : shape->array())
         if (!number(extent, kMaxTensorExtent, out.shape.emplace_back())) return malformed();
     std::uint64_t end = 0;
     if (!number(offsets->array()[0], INT64_MAX, out.start) || !number(offsets->array()[1], INT64_MAX, end))
         return malformed();
     if (!element_of(dtype->characters(), out.dtype))
-        return bad_header("tensor " + in_quotes(name) + " is of type " + std::string(dtype->characters()));
+        return bad_header("tensor " + in_quotes(name) + " is of type " + shown(dtype->characters()));
     out.size = bytes_of(out);
     if (end < out.start || end - out.start != out.size)
         return bad_header("tensor " + in_quotes(name) + " is not where or as large as it should be");
@@ -84,20 +89,12 @@ Status read_entry(std::string_view name, const json::Value& entry, Stored& out) 
 Status ByteRange::open(const Source& source, std::string_view name, std::uint64_t most_bytes,
                        ByteRange& out) {
     ByteRange content{&source, name, source.place, 0};
-    if (!name.empty()) content.place += ": " + std::string(name);
+    if (!name.empty()) content.place += ": " + shown(name);
     NICRT_RETURN_IF_ERROR(source.size(source, name, content.size));
     if (content.size > most_bytes)
         return content.refuse("larger than " + std::to_string(most_bytes) + " bytes");
     out = std::move(content);
     return {};
-}
-
-Status ByteRange::read(std::uint64_t start, std::uint64_t count, Bytes& out) const {
-    if (start > size || count > size - start)
-        return refuse("it ends before byte " + std::to_string(start + count));
-    if (count > SIZE_MAX / 2) return out_of_memory();
-    out.resize(static_cast<std::size_t>(count));
-    return source->read(*source, name, start, out);
 }
 
 Status TensorFile::open(const ByteRange& content, TensorFile& out) {
@@ -108,8 +105,8 @@ Status TensorFile::open(const ByteRange& content, TensorFile& out) {
     const auto header_bytes = load_le<std::uint64_t>(bytes.data());
     if (header_bytes > std::min(kMaxHeaderBytes, content.size - 8))
         return content.refuse("not a safetensors file");
-    NICRT_RETURN_IF_ERROR(content.read(8, header_bytes, bytes));
-    std::string text(bytes.begin(), bytes.end());
+    std::string text;
+    NICRT_RETURN_IF_ERROR(content.read(8, header_bytes, text));
     Status status = json::Document::parse(std::move(text), {8, kHeaderMemoryBytes}, file.header_);
     if (status.ok()) status = file.check_header(8 + header_bytes);
     if (status.ok()) out = std::move(file);
@@ -119,33 +116,37 @@ Status TensorFile::open(const ByteRange& content, TensorFile& out) {
 Status TensorFile::check_header(std::uint64_t data_start) {
     const json::Value& root = header_->root();
     if (root.kind != json::Kind::object) return bad_header("its header is not an object");
-    std::vector<std::pair<std::string_view, Stored>> entries;
+    metadata_ = json::find(root, kMetadata);
+    const std::size_t texts = metadata_ == nullptr ? 0 : metadata_->count;
+    if (texts > kMaxEntries || root.count - (metadata_ == nullptr ? 0 : 1) > kMaxEntries - texts)
+        return bad_header("it has more than " + std::to_string(kMaxEntries) + " tensors and texts");
+    tensors_.reserve(root.count);
     for (const json::Member& member : root.object()) {
         if (member.name == kMetadata) {
-            metadata_ = &member.value;
             if (!are_texts(member.value)) return bad_header("its metadata are not texts");
             continue;
         }
-        entries.emplace_back(member.name, Stored{});
-        NICRT_RETURN_IF_ERROR(read_entry(member.name, member.value, entries.back().second));
+        tensors_.emplace_back(member.name, Stored{});
+        NICRT_RETURN_IF_ERROR(read_entry(member.name, member.value, tensors_.back().second));
     }
-    std::stable_sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) {
-        return std::pair(a.second.start, a.second.size) < std::pair(b.second.start, b.second.size);
+    std::sort(tensors_.begin(), tensors_.end(), [](const auto& a, const auto& b) {
+        return std::tuple(a.second.start, a.second.size, a.first) <
+               std::tuple(b.second.start, b.second.size, b.first);
     });
     std::uint64_t end = 0;
-    for (auto& [name, stored] : entries) {
+    for (auto& [name, stored] : tensors_) {
         if (stored.start != end)
             return bad_header("tensor " + in_quotes(name) + " is not where or as large as it should be");
         end += stored.size;
         stored.start += data_start;
-        tensors_.emplace(name, std::move(stored));
     }
+    std::sort(tensors_.begin(), tensors_.end(), by_name);
     return data_start + end == content_.size ? Status{} : bad_header("its tensors are not all of its data");
 }
 
 const Stored* TensorFile::find(std::string_view name) const {
-    const auto found = tensors_.find(name);
-    return found == tensors_.end() ? nullptr : &found->second;
+    const auto found = std::lower_bound(tensors_.begin(), tensors_.end(), NamedTensor{name, {}}, by_name);
+    return found == tensors_.end() || found->first != name ? nullptr : &found->second;
 }
 
 std::optional<std::string_view> TensorFile::metadata(std::string_view name) const {

@@ -3,12 +3,12 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "json/json.hpp"
@@ -30,8 +30,21 @@ struct ByteRange {
     /// unsupported: missing, or larger than `most_bytes`.
     static Status open(const Source& source, std::string_view name, std::uint64_t most_bytes, ByteRange& out);
 
-    Status read(std::uint64_t start, std::uint64_t count, Bytes& out) const;
-    Status all(Bytes& out) const { return read(0, size, out); }
+    /// out: a vector of numbers, or a text.
+    template <class Buffer>
+    Status read(std::uint64_t start, std::uint64_t count, Buffer& out) const {
+        if (start > size || count > size - start)
+            return refuse("it ends before byte " + std::to_string(start + count));
+        if (count > SIZE_MAX / 2) return out_of_memory();
+        constexpr std::size_t each = sizeof(typename Buffer::value_type);  // little-endian, as the host
+        out.resize(static_cast<std::size_t>(count) / each);
+        return source->read(*source, name, start,
+                            {reinterpret_cast<std::uint8_t*>(out.data()), out.size() * each});
+    }
+    template <class Buffer>
+    Status all(Buffer& out) const {
+        return read(0, size, out);
+    }
     [[nodiscard]] Status refuse(const std::string& what) const {
         return {Code::unsupported, place + ": " + what};
     }
@@ -44,19 +57,23 @@ struct Stored {
     std::uint64_t start = 0, size = 0;
 };
 
+using NamedTensor = std::pair<std::string_view, Stored>;
+
 class TensorFile {
 public:
     /// Reads and checks the header. unsupported for what is no such file.
     static Status open(const ByteRange& content, TensorFile& out);
 
     [[nodiscard]] const ByteRange& content() const { return content_; }
-    [[nodiscard]] const std::map<std::string_view, Stored>& tensors() const { return tensors_; }
+    /// By name.
+    [[nodiscard]] const std::vector<NamedTensor>& tensors() const { return tensors_; }
     [[nodiscard]] const Stored* find(std::string_view name) const;
 
     /// A text of the file's metadata; none where it is not there.
     [[nodiscard]] std::optional<std::string_view> metadata(std::string_view name) const;
 
-    Status read(const Stored& stored, Bytes& out) const {
+    template <class Buffer>
+    Status read(const Stored& stored, Buffer& out) const {
         return content_.read(stored.start, stored.size, out);
     }
 
@@ -69,7 +86,7 @@ private:
     ByteRange content_;
     std::unique_ptr<const json::Document> header_;
     const json::Value* metadata_ = nullptr;
-    std::map<std::string_view, Stored> tensors_;
+    std::vector<NamedTensor> tensors_;
 };
 
 }  // namespace nicrt::bundle

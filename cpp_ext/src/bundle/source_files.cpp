@@ -1,17 +1,22 @@
 // Files as a source, where there are any. Nothing is mapped, since a mapped file can change or shrink after
 // its contents were checked: what is read is a copy.
-#if defined(__unix__) || defined(__APPLE__)
+#include "bundle/parts.hpp"
 
+#ifdef NICRT_HAS_FILES
+
+#ifdef _WIN32
+#include <filesystem>
+#include <fstream>
+#else
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#endif
 
 #include <algorithm>
 #include <cerrno>
 #include <system_error>
 #include <utility>
-
-#include "nicrt/bundle.hpp"
 
 namespace nicrt::bundle {
 namespace {
@@ -28,11 +33,48 @@ std::string path_of(const Source& source, std::string_view name) {
 }
 
 Status refused(const std::string& path, const std::string& why) {
-    return {Code::unsupported, path + ": " + why + "; is this a codec bundle?"};
+    constexpr std::size_t most = 4096;  // no system has longer paths, and a manifest may ask for one
+    return {Code::unsupported, path.substr(0, most) + ": " + why + "; is this a codec bundle?"};
 }
 
+Status refused(const std::string& path, const std::error_code& error) {
+    return refused(path, error.message());
+}
+
+#ifdef _WIN32
+
+namespace fs = std::filesystem;
+
+/// Paths are UTF-8.
+fs::path native(const std::string& path) { return {std::u8string(path.begin(), path.end())}; }
+
+Status size_of_file(const Source& source, std::string_view name, std::uint64_t& out) {
+    const std::string path = path_of(source, name);
+    std::error_code error;
+    const bool is_regular = fs::is_regular_file(native(path), error);
+    if (error) return refused(path, error);
+    if (!is_regular) return refused(path, "not a regular file");
+    out = fs::file_size(native(path), error);
+    return error ? refused(path, error) : Status{};
+}
+
+Status read_file(const Source& source, std::string_view name, std::uint64_t start,
+                 std::span<std::uint8_t> out) {
+    std::uint64_t size = 0;
+    NICRT_RETURN_IF_ERROR(size_of_file(source, name, size));
+    const std::string path = path_of(source, name);
+    std::ifstream file(native(path), std::ios::binary);
+    file.seekg(static_cast<std::streamoff>(start));
+    file.read(reinterpret_cast<char*>(out.data()), static_cast<std::streamsize>(out.size()));
+    if (file) return {};
+    return {Code::unsupported, path + ": it ends before byte " + std::to_string(start + out.size()) +
+                                   "; export or install it again"};
+}
+
+#else
+
 Status refused(const std::string& path, int error) {
-    return refused(path, std::generic_category().message(error));
+    return refused(path, std::error_code(error, std::generic_category()));
 }
 
 class Handle {
@@ -87,6 +129,8 @@ Status read_file(const Source& source, std::string_view name, std::uint64_t star
     return {};
 }
 
+#endif
+
 Source source_of(std::string path, bool is_folder) {
     auto context = std::make_shared<Path>(Path{path, is_folder});
     return {std::move(path), std::move(context), size_of_file, read_file};
@@ -98,11 +142,18 @@ Source folder_source(std::string folder) { return source_of(std::move(folder), t
 
 Source file_source(std::string path) { return source_of(std::move(path), false); }
 
-Status Bundle::open_path(const std::string& path, std::shared_ptr<const Bundle>& out) {
-    struct stat status{};
-    const bool is_folder = ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
-    return is_folder ? open(folder_source(path), out) : open_packed(file_source(path), out);
+#ifdef _WIN32
+bool is_folder(const std::string& path) {
+    std::error_code error;
+    return fs::is_directory(native(path), error);
 }
+#else
+bool is_folder(const std::string& path) {
+    struct stat status{};
+    return path.find('\0') == std::string::npos && ::stat(path.c_str(), &status) == 0 &&
+           S_ISDIR(status.st_mode);
+}
+#endif
 
 }  // namespace nicrt::bundle
 

@@ -12,7 +12,7 @@ namespace nicrt::bundle {
 namespace {
 
 constexpr int kMinQuotient = -127, kQuotients = 128, kMaxShift = 12;  // FORMAT.md, section 4
-constexpr std::size_t kMaxChannelPlaces = 1 << 18;                    // each has the hash go over its table
+constexpr std::size_t kMaxChannelPlaces = 1 << 18;  // of all groups: each has a hash go over its table
 constexpr std::int32_t kMinSize = 2, kMaxSize = 256;
 
 Status refuse(std::string_view group, const std::string& what) {
@@ -40,19 +40,12 @@ Status read_array(const TensorFile& file, std::string_view group, std::string_vi
     const Stored* const stored = file.find(key_of(group, key));
     if (stored == nullptr || stored->dtype != kElementOf<T> || stored->shape.size() != dimensions)
         return refuse(group, "array " + in_quotes(key) + " is missing or of another type");
-    Bytes bytes;
-    NICRT_RETURN_IF_ERROR(file.read(*stored, bytes));
-    out.resize(bytes.size() / sizeof(T));
-    if (!bytes.empty()) std::memcpy(out.data(), bytes.data(), bytes.size());  // the host is little-endian
-    return {};
+    return file.read(*stored, out);
 }
 
 Status check_tables(std::string_view name, const TableGroup& group) {
-    std::size_t start = 0;
     for (std::size_t t = 0; t < group.count(); ++t) {
-        const auto size = static_cast<std::size_t>(group.size[t]);
-        const auto table = std::span(group.frequency).subspan(start, size);
-        start += size;
+        const auto table = group.view(t).frequencies;
         if (std::find(table.begin(), table.end(), 0) != table.end() ||
             std::accumulate(table.begin(), table.end(), 0U) != kProbabilityTotal)
             return refuse(name,
@@ -64,12 +57,13 @@ Status check_tables(std::string_view name, const TableGroup& group) {
     return {};
 }
 
-Status check_sizes(std::string_view name, const TableGroup& group) {
+Status find_starts(std::string_view name, TableGroup& group) {
     if (group.low.size() != group.count() || group.shift.size() != group.count() || group.count() == 0)
         return refuse(name, "its arrays differ in length");
     std::uint64_t sum = 0;
     for (const std::int32_t size : group.size) {
         if (size < kMinSize || size > kMaxSize) return refuse(name, "its sizes do not match its frequencies");
+        group.start.push_back(static_cast<std::uint32_t>(sum));  // a file of tables has at most 2^26 bytes
         sum += static_cast<std::uint64_t>(size);
     }
     return sum == group.frequency.size() ? Status{} : refuse(name, "its sizes do not match its frequencies");
@@ -84,8 +78,6 @@ Status read_channels(const TensorFile& file, std::string_view name, TableGroup& 
     };
     if (group.channel.empty() || std::any_of(group.channel.begin(), group.channel.end(), beyond))
         return refuse(name, "a channel names a table that is not there");
-    if (group.channel.size() > kMaxChannelPlaces)
-        return refuse(name, "more than " + std::to_string(kMaxChannelPlaces) + " sets times channels");
     group.sets = static_cast<std::int32_t>(stored->shape[0]);  // no more than the file has elements
     group.channels = static_cast<std::int32_t>(stored->shape[1]);
     return {};
@@ -94,8 +86,6 @@ Status read_channels(const TensorFile& file, std::string_view name, TableGroup& 
 }  // namespace
 
 std::string TableGroup::leaf() const {
-    std::vector<std::size_t> start(count() + 1, 0);
-    for (std::size_t t = 0; t < count(); ++t) start[t + 1] = start[t] + static_cast<std::size_t>(size[t]);
     Sha256 sha;
     const std::string shape =
         channel.empty() ? std::to_string(count()) : std::to_string(sets) + "x" + std::to_string(channels);
@@ -106,8 +96,8 @@ std::string TableGroup::leaf() const {
         const std::array<std::uint16_t, 2> numbers{shift[t], static_cast<std::uint16_t>(size[t])};
         std::memcpy(head.data() + 2, numbers.data(), 4);
         sha.update(head);
-        sha.update({reinterpret_cast<const std::uint8_t*>(frequency.data() + start[t]),
-                    2 * (start[t + 1] - start[t])});
+        const auto frequencies = view(t).frequencies;
+        sha.update({reinterpret_cast<const std::uint8_t*>(frequencies.data()), frequencies.size_bytes()});
     };
     if (channel.empty())
         for (std::size_t t = 0; t < count(); ++t) add(t);
@@ -115,16 +105,21 @@ std::string TableGroup::leaf() const {
     return sha.hex_digest();
 }
 
-Status read_group(const TensorFile& file, std::string_view name, TableGroup& out) {
-    TableGroup group;
-    NICRT_RETURN_IF_ERROR(read_array(file, name, "low", 1, group.low));
-    NICRT_RETURN_IF_ERROR(read_array(file, name, "shift", 1, group.shift));
-    NICRT_RETURN_IF_ERROR(read_array(file, name, "size", 1, group.size));
-    NICRT_RETURN_IF_ERROR(read_array(file, name, "frequency", 1, group.frequency));
-    NICRT_RETURN_IF_ERROR(check_sizes(name, group));
-    NICRT_RETURN_IF_ERROR(read_channels(file, name, group));
-    NICRT_RETURN_IF_ERROR(check_tables(name, group));
-    out = std::move(group);
+Status read_groups(const TensorFile& file, const Named<std::string_view>& names, TableGroups& out) {
+    std::size_t places = 0;
+    for (const auto& [name, leaf] : names) {
+        TableGroup& group = out[name];
+        NICRT_RETURN_IF_ERROR(read_array(file, name, "low", 1, group.low));
+        NICRT_RETURN_IF_ERROR(read_array(file, name, "shift", 1, group.shift));
+        NICRT_RETURN_IF_ERROR(read_array(file, name, "size", 1, group.size));
+        NICRT_RETURN_IF_ERROR(read_array(file, name, "frequency", 1, group.frequency));
+        NICRT_RETURN_IF_ERROR(find_starts(name, group));
+        NICRT_RETURN_IF_ERROR(read_channels(file, name, group));
+        NICRT_RETURN_IF_ERROR(check_tables(name, group));
+        if ((places += group.channel.size()) > kMaxChannelPlaces)
+            return refuse(name,
+                          "more than " + std::to_string(kMaxChannelPlaces) + " sets times channels, in all");
+    }
     return {};
 }
 

@@ -72,7 +72,7 @@ struct StoreNv12 {
                 pixels.at(picture, row_there ? y + dy : y, pair * 2 + (column_there ? dx : 0));
             const i32 rgb[3] = {pixel[0], pixel[1], pixel[2]};
             for (u32 c = 0; c < 3; ++c) sum[c] += rgb[c];
-            if (row_there && column_there)
+            if (row_there)  // at an odd right edge the last pixel twice: no byte of a pair stays undefined
                 top[(y + dy) * row_bytes + pair * 2 + dx] =
                     static_cast<u8>((luma.of(rgb) + (16 << 16) + (1 << 15)) >> 16);
         }

@@ -155,7 +155,7 @@ Status Queue::release_to(std::uintptr_t handle) {
 bool Queue::capturing() const { return impl_->capturing; }
 
 Status Queue::begin_capture() {
-    if (impl_->capturing) return invalid_argument("the stream is capturing already");
+    if (impl_->capturing) return invalid_argument("the queue is capturing already");
     // Relaxed: other libraries whose work is captured may take memory while they queue it.
     NICRT_RETURN_IF_ERROR(cuda_status(cudaStreamBeginCapture(impl_->stream, cudaStreamCaptureModeRelaxed),
                                       "beginning a capture"));
@@ -165,7 +165,7 @@ Status Queue::begin_capture() {
 
 Status Queue::end_capture(const QueuePtr& queue, std::unique_ptr<Graph>& out) {
     Impl& self = queue->impl();
-    if (!self.capturing) return invalid_argument("the stream is not capturing");
+    if (!self.capturing) return invalid_argument("the queue is not capturing");
     self.capturing = false;
     const DeviceGuard guard(self.device);
     cudaGraph_t graph = nullptr;
@@ -213,7 +213,7 @@ Memory::~Memory() {
 
 Status Memory::allocate(QueuePtr queue, std::size_t bytes, std::shared_ptr<Memory>& out) {
     const Queue::Impl& impl = queue->impl();
-    if (impl.capturing) return invalid_argument("memory cannot be taken while the stream is capturing");
+    if (impl.capturing) return invalid_argument("memory cannot be taken while the queue is capturing");
     const DeviceGuard guard(impl.device);
     void* data = nullptr;
     NICRT_RETURN_IF_ERROR(

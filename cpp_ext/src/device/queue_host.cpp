@@ -91,14 +91,14 @@ Status Queue::release_to(std::uintptr_t) { return {}; }
 bool Queue::capturing() const { return impl_->noted != nullptr; }
 
 Status Queue::begin_capture() {
-    if (impl_->noted) return invalid_argument("the stream is capturing already");
+    if (impl_->noted) return invalid_argument("the queue is capturing already");
     impl_->noted = std::make_unique<WorkList>();
     return {};
 }
 
 Status Queue::end_capture(const QueuePtr& queue, std::unique_ptr<Graph>& out) {
     auto& noted = queue->impl().noted;
-    if (!noted) return invalid_argument("the stream is not capturing");
+    if (!noted) return invalid_argument("the queue is not capturing");
     auto impl = std::make_unique<Graph::Impl>();
     impl->work = std::move(*noted);
     noted.reset();

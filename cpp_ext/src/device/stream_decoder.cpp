@@ -155,7 +155,7 @@ Status StreamDecoder::make(QueuePtr queue, const Codebook& codebook, const Decod
                            std::unique_ptr<StreamDecoder>& out) {
     return status_of([&]() -> Status {
         if (queue->capturing())
-            return invalid_argument("a decoder cannot be made while the stream is capturing");
+            return invalid_argument("a decoder cannot be made while the queue is capturing");
         auto impl = std::make_unique<Impl>();
         impl->queue = std::move(queue);
         impl->shape = shape;
@@ -178,7 +178,7 @@ std::size_t StreamDecoder::host_bytes() const { return impl_->staging->layout().
 Status StreamDecoder::set(std::span<const FileStream> files) {
     return status_of([&]() -> Status {
         if (impl_->queue->capturing())
-            return invalid_argument("a batch cannot be set while the stream is capturing");
+            return invalid_argument("a batch cannot be set while the queue is capturing");
         NICRT_RETURN_IF_ERROR(impl_->copied->synchronize());
         std::size_t bytes = 0;
         NICRT_RETURN_IF_ERROR(impl_->staging->fill(files, bytes));

@@ -56,7 +56,8 @@ inline std::span<const Member> Value::object() const { return {members, count}; 
 /// Of any number, the nearest double; none beyond the largest.
 [[nodiscard]] std::optional<double> to_real(const Value& number);
 
-/// Memory in blocks that are freed together. Throws std::bad_alloc; `full` where the budget is spent.
+/// Memory in blocks that are freed together, within a budget that others may take from too. Throws
+/// std::bad_alloc.
 class Arena {
 public:
     explicit Arena(std::size_t budget_bytes) : left_(budget_bytes) {}
@@ -64,8 +65,16 @@ public:
     /// nullptr beyond the budget. For trivial types alone.
     template <class T>
     T* array(std::size_t count) {
-        return static_cast<T*>(take(count * sizeof(T)));
+        return count > left_ / sizeof(T) ? nullptr : static_cast<T*>(take(count * sizeof(T)));
     }
+
+    /// Takes bytes of the budget alone; false where there are fewer.
+    [[nodiscard]] bool charge(std::size_t bytes) {
+        if (bytes > left_) return false;
+        left_ -= bytes;
+        return true;
+    }
+    void give_back(std::size_t bytes) { left_ += bytes; }
 
 private:
     void* take(std::size_t bytes);
@@ -75,9 +84,10 @@ private:
     std::byte* place_ = nullptr;
 };
 
+/// memory_bytes: of the tree and of what making it takes, besides the text.
 struct Limits {
     unsigned depth = 64;
-    std::size_t memory_bytes = std::size_t{32} << 20;
+    std::size_t memory_bytes = std::size_t{24} << 20;
 };
 
 /// A text and the tree that was made of it.

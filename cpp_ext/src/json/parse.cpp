@@ -4,6 +4,7 @@
 
 #include "compiler.hpp"
 #include "json/json.hpp"
+#include "shown.hpp"
 #include "utf8.hpp"
 
 namespace nicrt::json {
@@ -215,17 +216,25 @@ private:
             if (!grow(members_, member)) return too_large();
             skip_space();
         }
+        const std::size_t names_bytes = (members_.size() - first) * sizeof(std::string_view);
+        if (!arena_.charge(names_bytes)) return too_large();
         NICRT_RETURN_IF_ERROR(check_unique(std::span(members_).subspan(first)));
+        arena_.give_back(names_bytes);
         out.kind = Kind::object;
         return keep(members_, first, out.members, out.count);
     }
 
     Status comma() { return skip(',') ? Status{} : malformed("a comma is missing"); }
 
-    /// False where the stack alone would be more than the budget.
+    /// False beyond the budget.
     template <class T>
     [[nodiscard]] bool grow(std::vector<T>& stack, const T& item) const {
-        if (stack.size() >= limits_.memory_bytes / sizeof(T)) return false;
+        if (stack.size() == stack.capacity()) {
+            const std::size_t before = stack.capacity(), more = std::max<std::size_t>(64, 2 * before);
+            if (!arena_.charge(more * sizeof(T))) return false;  // for a moment there are both
+            stack.reserve(more);
+            arena_.give_back(before * sizeof(T));
+        }
         stack.push_back(item);
         return true;
     }
@@ -250,7 +259,7 @@ private:
         std::sort(names.begin(), names.end());
         const auto twice = std::adjacent_find(names.begin(), names.end());
         if (twice == names.end()) return {};
-        return {Code::unsupported, "field '" + std::string(*twice) + "' is there twice"};
+        return {Code::unsupported, "field '" + shown(*twice) + "' is there twice"};
     }
 
     std::string_view text_;
@@ -265,17 +274,18 @@ private:
 
 void* Arena::take(std::size_t bytes) {
     bytes = (bytes + alignof(std::max_align_t) - 1) / alignof(std::max_align_t) * alignof(std::max_align_t);
-    if (bytes > left_) return nullptr;
     if (bytes > block_left_ || place_ == nullptr) {
+        // A large array has a block of its own, which leaves the one before it in use.
         const std::size_t block = std::max(bytes, kBlockBytes);
+        if (!charge(block)) return nullptr;
         blocks_.push_back(uninitialised<std::byte>(block));
+        if (block > kBlockBytes) return blocks_.back().get();
         place_ = blocks_.back().get();
         block_left_ = block;
     }
     std::byte* const taken = place_;
     place_ += bytes;
     block_left_ -= bytes;
-    left_ -= bytes;
     return taken;
 }
 

@@ -51,8 +51,8 @@ std::size_t Chain::output_channels() const { return packed_->layers.back().out; 
 std::size_t Chain::scale_y() const { return packed_->scale_y; }
 std::size_t Chain::scale_x() const { return packed_->scale_x; }
 
-Status Chain::run(const Input& input, float low, float high, unsigned threads, std::uint8_t* out) const {
-    return status_of([&] { return native::run(*packed_, input, low, high, threads, out); });
+Status Chain::run(const Input& input, float low, float high, const Work& work, std::uint8_t* out) const {
+    return status_of([&] { return native::run(*packed_, input, low, high, work, out); });
 }
 
 }  // namespace nicrt::native

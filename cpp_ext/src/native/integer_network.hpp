@@ -68,6 +68,6 @@ Status pack(std::span<const IntegerLayer> hidden, std::span<const IntegerLayer> 
             PackedNetwork& network);
 
 Status run(const PackedNetwork& network, const std::int32_t* in, std::size_t height, std::size_t width,
-           std::span<const Rescale> rescales, std::span<const HeadOutput> outputs, unsigned threads);
+           std::span<const Rescale> rescales, std::span<const HeadOutput> outputs, const Work& work);
 
 }  // namespace nicrt::native

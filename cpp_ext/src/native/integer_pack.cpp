@@ -266,8 +266,8 @@ std::size_t IntegerNetwork::scale_x() const { return packed_->scale_x; }
 
 Status IntegerNetwork::run(const std::int32_t* in, std::size_t height, std::size_t width,
                            std::span<const Rescale> rescales, std::span<const HeadOutput> outputs,
-                           unsigned threads) const {
-    return status_of([&] { return native::run(*packed_, in, height, width, rescales, outputs, threads); });
+                           const Work& work) const {
+    return status_of([&] { return native::run(*packed_, in, height, width, rescales, outputs, work); });
 }
 
 }  // namespace nicrt::native

@@ -17,16 +17,27 @@ constexpr std::size_t max_side = std::size_t{1} << 24;
 constexpr std::uint64_t max_plane_bytes = std::min<std::uint64_t>(std::uint64_t{1} << 33, PTRDIFF_MAX);
 constexpr std::int32_t max_bias = 1 << 30;
 constexpr float max_add = 0x1p20F;
+constexpr std::size_t blocks_per_look = 256;  ///< a few milliseconds at most
 
 /// Activations of one tensor, [height + 2 border][width + 2 border][units].
 class Plane {
 public:
-    Plane(Pool& pool, std::size_t height, std::size_t width, std::size_t border, std::size_t units,
-          std::uint8_t zero)
-        : height(height), width(width), border(border), place_bytes(units * unit_bytes) {
-        const std::size_t floats = (height + 2 * border) * (width + 2 * border) * units;
-        data_ = pool.take(floats);
-        std::memset(data_.get(), zero, floats * sizeof(float));
+    Plane(const Memory& memory, std::size_t height, std::size_t width, std::size_t border, std::size_t units)
+        : height(height),
+          width(width),
+          border(border),
+          place_bytes(units * unit_bytes),
+          data_(memory.take((height + 2 * border) * (width + 2 * border) * units)) {}
+
+    Status fill(std::uint8_t zero, const Work& work) {
+        constexpr std::size_t part_bytes = std::size_t{1} << 22;
+        auto* const bytes = reinterpret_cast<std::uint8_t*>(data_.get());
+        const std::size_t count = (height + 2 * border) * (width + 2 * border) * place_bytes;
+        for (std::size_t at = 0; at < count; at += part_bytes) {
+            NICRT_RETURN_IF_ERROR(work.check());
+            std::memset(bytes + at, zero, std::min(part_bytes, count - at));
+        }
+        return {};
     }
 
     /// The place at these coordinates, from -border on.
@@ -47,10 +58,11 @@ private:
     Floats data_;
 };
 
-Status read(const PackedNetwork& network, const std::int32_t* in, const Plane& plane) {
+Status read(const PackedNetwork& network, const std::int32_t* in, const Plane& plane, const Work& work) {
     const std::size_t places = plane.height * plane.width;
     const auto range = static_cast<std::uint32_t>(network.input.high - network.input.low);
     for (std::size_t c = 0; c < network.hidden.front().in; ++c) {
+        NICRT_RETURN_IF_ERROR(work.check());
         const std::int32_t* from = in + c * places;
         for (std::size_t row = 0; row < plane.height; ++row) {
             std::uint8_t* to = plane.place(row, 0) + c * (network.kernels->bytes ? 1 : 2);
@@ -74,8 +86,10 @@ public:
                const Plane& in, const Plane& out)
         : kernels_(kernels), layer_(layer), rescale_(rescale), in_(in), out_(out) {}
 
-    void run(std::size_t first, std::size_t end) {
+    Status run(std::size_t first, std::size_t end, const Work& work) {
+        const Held held(work.budget, (end - first) * in_.width * sizeof(places_.front()));
         places_.clear();
+        places_.reserve((end - first) * in_.width);
         for (std::size_t row = first; row < end; ++row)
             for (std::size_t column = 0; column < in_.width; ++column)
                 places_.push_back(in_.place(row, column));
@@ -85,9 +99,12 @@ public:
             bias_.resize(layer_.out);
             for (std::size_t i = 0; i < layer_.out; ++i) bias_[i] = rescale_.bias[i] - phase.zero[i];
             for (const IntegerPanel& panel : phase.panels)  // its weights stay in L2 while places pass
-                for (std::size_t at = 0; at < places_.size(); at += kernels_.scalars)
+                for (std::size_t at = 0, i = 0; at < places_.size(); at += kernels_.scalars, ++i) {
+                    if (i % blocks_per_look == 0) NICRT_RETURN_IF_ERROR(work.check());
                     block(phase, panel, first, at, std::min(kernels_.scalars, places_.size() - at));
+                }
         }
+        return {};
     }
 
 private:
@@ -134,10 +151,10 @@ private:
 class HeadPlaces {
 public:
     HeadPlaces(const PackedNetwork& network, const Plane& in, std::span<const Rescale> rescales,
-               std::span<const HeadOutput> outputs)
+               std::span<const HeadOutput> outputs, const Memory& memory)
         : network_(network), in_(in), rescales_(rescales), outputs_(outputs) {
         for (const PackedHead& head : network.heads) taps_ = std::max(taps_, head.taps.size());
-        panel_ = network.pool.take(taps_ * network.head_units * max_tile_lanes);
+        panel_ = memory.take(taps_ * network.head_units * max_tile_lanes);
         for (std::size_t tap = 0; tap < taps_; ++tap)
             offsets_.push_back(static_cast<std::ptrdiff_t>(tap * network.head_units * unit_bytes));
     }
@@ -274,34 +291,37 @@ Status check(const IndexRule& rule) {
 }
 
 Status run(const PackedNetwork& network, const std::int32_t* in, std::size_t height, std::size_t width,
-           std::span<const Rescale> rescales, std::span<const HeadOutput> outputs, unsigned threads) {
+           std::span<const Rescale> rescales, std::span<const HeadOutput> outputs, const Work& work) {
     NICRT_RETURN_IF_ERROR(check(network, height, width, rescales, outputs));
     const auto& hidden = network.hidden;
-    auto plane = std::make_unique<Plane>(network.pool, height, width, hidden.front().border,
-                                         hidden.front().units, static_cast<std::uint8_t>(network.zero));
-    NICRT_RETURN_IF_ERROR(read(network, in, *plane));
+    const Memory memory{network.pool, work.budget};
+    auto plane = std::make_unique<Plane>(memory, height, width, hidden.front().border, hidden.front().units);
+    NICRT_RETURN_IF_ERROR(plane->fill(static_cast<std::uint8_t>(network.zero), work));
+    NICRT_RETURN_IF_ERROR(read(network, in, *plane, work));
     for (std::size_t l = 0; l < hidden.size(); ++l) {
         const bool last = l + 1 == hidden.size();
-        auto next = std::make_unique<Plane>(network.pool, plane->height * hidden[l].stride_y,
+        auto next = std::make_unique<Plane>(memory, plane->height * hidden[l].stride_y,
                                             plane->width * hidden[l].stride_x,
                                             last ? network.head_border : hidden[l + 1].border,
-                                            last ? network.head_units : hidden[l + 1].units, 0);
-        const std::size_t stripes = std::clamp<std::size_t>(threads, 1, plane->height);
-        NICRT_RETURN_IF_ERROR(parallel_for(stripes, threads, [&](std::size_t i) {
+                                            last ? network.head_units : hidden[l + 1].units);
+        NICRT_RETURN_IF_ERROR(next->fill(0, work));
+        const std::size_t stripes = std::clamp<std::size_t>(work.threads, 1, plane->height);
+        NICRT_RETURN_IF_ERROR(parallel_for(stripes, work, [&](std::size_t i) {
             HiddenRows rows(*network.kernels, hidden[l], rescales[l], *plane, *next);
-            rows.run(plane->height * i / stripes, plane->height * (i + 1) / stripes);
-            return Status();
+            return rows.run(plane->height * i / stripes, plane->height * (i + 1) / stripes, work);
         }));
         plane = std::move(next);
     }
     const std::size_t places = plane->height * plane->width;
-    const std::size_t stripes = std::clamp<std::size_t>(threads, 1, places);
-    return parallel_for(stripes, threads, [&](std::size_t i) {
-        HeadPlaces heads(network, *plane, rescales, outputs);
-        const std::size_t end = places * (i + 1) / stripes;
-        for (std::size_t first = places * i / stripes; first < end; first += heads.most())
+    const std::size_t stripes = std::clamp<std::size_t>(work.threads, 1, places);
+    return parallel_for(stripes, work, [&](std::size_t s) -> Status {
+        HeadPlaces heads(network, *plane, rescales, outputs, memory);
+        const std::size_t end = places * (s + 1) / stripes;
+        for (std::size_t first = places * s / stripes, i = 0; first < end; first += heads.most(), ++i) {
+            if (i % blocks_per_look == 0) NICRT_RETURN_IF_ERROR(work.check());
             heads.run(first, std::min(heads.most(), end - first));
-        return Status();
+        }
+        return {};
     });
 }
 

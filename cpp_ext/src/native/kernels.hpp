@@ -14,7 +14,8 @@ inline constexpr std::size_t max_tile_outputs = 8;
 inline constexpr std::size_t max_tile_groups = 3;
 
 /// One tap: where its first input unit lies, and its weights [units][outputs of the tile], in two runs.
-/// A unit is 32 bits: one fp32 value, or two bfloat16 values of which both products are added.
+/// A unit is 32 bits: one fp32 value, or two bfloat16 values of which both products are added. Those of the
+/// second run are fp32 values.
 struct Tap {
     const float* in;
     const float* weights[2];
@@ -50,12 +51,8 @@ struct Kernels {
     void (*square)(const float* value, std::size_t count, float* squares);
     /// value[i] *= sqrt(norm[i]), for whole groups of lanes
     void (*scale_by_root)(const float* norm, std::size_t groups, float* value);
-    /// Sum of squares.
-    double (*energy)(const float* value, std::size_t count);
     /// pairs[i] = bfloat16 of low[i] in the lower half, of high[i] in the upper one, rounded to the nearest.
     void (*to_pairs)(const float* low, const float* high, std::size_t count, float* pairs);
-    /// rest[i] = value[i] - bfloat16 of value[i]
-    void (*to_rest)(const float* value, std::size_t count, float* rest);
     /// out[x * planes + p] = clipped and truncated value[p * stride + x], for x in [0, width)
     void (*to_bytes)(const float* value, std::size_t planes, std::size_t stride, std::size_t width, float low,
                      float high, std::uint8_t* out);

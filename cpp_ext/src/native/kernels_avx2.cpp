@@ -17,6 +17,7 @@ namespace nicrt::native {
 namespace {
 
 struct Fp32 {
+    using Single = Fp32;  ///< for units of one value
     using Vector = __m256;
     static constexpr std::size_t lanes = 8;
     NICRT_OP Vector broadcast(float value) { return _mm256_set1_ps(value); }

@@ -19,6 +19,7 @@ namespace {
 // add_product of the fp32 set needs no bf16 unit: the compiler never makes vdpbf16ps of its own accord, and
 // nothing else here is an AVX512_BF16 instruction.
 struct Fp32 {
+    using Single = Fp32;  ///< for units of one value
     using Vector = __m512;
     static constexpr std::size_t lanes = 16;
     NICRT_OP Vector broadcast(float value) { return _mm512_set1_ps(value); }

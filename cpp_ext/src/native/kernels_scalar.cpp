@@ -15,6 +15,7 @@ namespace nicrt::native {
 namespace {
 
 struct Fp32 {
+    using Single = Fp32;  ///< for units of one value
     using Vector = float;
     static constexpr std::size_t lanes = 1;
     static Vector broadcast(float value) { return value; }

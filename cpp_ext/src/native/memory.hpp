@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "../budget.hpp"
+
 namespace nicrt::native {
 
 class Pool;
@@ -24,6 +26,7 @@ public:
         std::swap(pool_, other.pool_);
         std::swap(data_, other.data_);
         std::swap(count_, other.count_);
+        std::swap(held_, other.held_);
         return *this;
     }
     inline ~Floats();
@@ -35,9 +38,11 @@ private:
     Pool* pool_ = nullptr;
     float* data_ = nullptr;
     std::size_t count_ = 0;
+    Held held_;
 };
 
-/// Keeps what was given back, up to a limit. Any number of threads may use it.
+/// Keeps what was given back, up to a limit. Any number of threads may use it. What it keeps is nobody's: a
+/// budget counts what is in use.
 class Pool {
 public:
     Pool() = default;
@@ -47,9 +52,11 @@ public:
         for (const auto& [data, count] : free_) release(data);
     }
 
-    Floats take(std::size_t count) {
+    /// Throws OverBudget or std::bad_alloc. budget: nullptr for none.
+    Floats take(std::size_t count, Budget* budget) {
         Floats floats;
         floats.pool_ = this;
+        floats.held_ = Held(budget, count * sizeof(float));
         {
             const std::lock_guard lock(mutex_);
             const auto fits = [&](const auto& block) {
@@ -57,6 +64,7 @@ public:
             };
             const auto found = std::find_if(free_.begin(), free_.end(), fits);
             if (found != free_.end()) {
+                floats.held_.add((found->second - count) * sizeof(float));
                 std::tie(floats.data_, floats.count_) = *found;
                 kept_ -= floats.count_;
                 free_.erase(found);
@@ -102,5 +110,13 @@ private:
 Floats::~Floats() {
     if (data_ != nullptr) pool_->give_back(data_, count_);
 }
+
+/// Where one run gets its work space from.
+struct Memory {
+    Pool& pool;
+    Budget* budget;
+
+    [[nodiscard]] Floats take(std::size_t count) const { return pool.take(count, budget); }
+};
 
 }  // namespace nicrt::native

@@ -83,8 +83,6 @@ std::uint32_t bfloat16(float value) {
     return (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
 }
 
-float widened(std::uint32_t half) { return bit_cast<float>(half << 16); }
-
 float pair(float low, float high) { return bit_cast<float>(bfloat16(low) | bfloat16(high) << 16); }
 
 /// Calls visit(panel, tap) for every block of outputs of every phase, in the order of the packed weights.
@@ -125,12 +123,17 @@ void pack_weights(const Layer& layer, PackedLayer& packed) {
     const std::size_t taps = std::size_t{layer.y.kernel} * layer.x.kernel;
     for_each_block(packed, [&](const Panel& panel, std::size_t tap) {
         const auto weight = [&](std::size_t in, std::size_t m) {
-            return in < layer.in ? layer.weights[(in * layer.out + panel.first + m) * taps + tap] : 0.0F;
+            return layer.weights[(in * layer.out + panel.first + m) * taps + tap];
         };
-        for (std::size_t in = 0; in < layer.in; in += packed.pairs ? 2 : 1)
+        const auto paired = [&](std::size_t i, std::size_t m) {
+            return i < packed.paired.size() ? weight(packed.paired[i], m) : 0.0F;
+        };
+        for (std::size_t unit = 0; unit < packed.units; ++unit)
             for (std::size_t m = 0; m < panel.count; ++m)
-                packed.weights.push_back(packed.pairs ? pair(weight(in, m), weight(in + 1, m))
-                                                      : weight(in, m));
+                packed.weights.push_back(packed.pairs ? pair(paired(2 * unit, m), paired(2 * unit + 1, m))
+                                                      : weight(unit, m));
+        for (const std::size_t in : packed.precise.channels)
+            for (std::size_t m = 0; m < panel.count; ++m) packed.precise.weights.push_back(weight(in, m));
     });
 }
 
@@ -141,39 +144,12 @@ double products(const Layer& layer, double places) {
             static_cast<double>(layer.norm.beta.size()));
 }
 
-std::vector<double> energies(const Layer& layer) {
-    std::vector<double> energy(layer.in);
-    const std::size_t each = layer.weights.size() / layer.in;
-    for (std::size_t i = 0; i < layer.weights.size(); ++i)
-        energy[i / each] += double{layer.weights[i]} * layer.weights[i];
-    return energy;
-}
-
-/// Half as for inputs whose neighbours are equal, half as for independent ones.
-std::vector<double> gains(const Layer& layer) {
-    std::vector<double> gain(std::size_t{layer.in} * layer.out);
-    const std::uint32_t rows = layer.y.kernel, columns = layer.x.kernel;
-    const double phases = double(layer.y.stride) * layer.x.stride;
-    std::vector<double> sums(layer.y.stride * layer.x.stride);
-    for (std::size_t i = 0; i < gain.size(); ++i) {
-        const float* const weights = layer.weights.data() + i * rows * columns;
-        std::fill(sums.begin(), sums.end(), 0.0);
-        for (std::uint32_t y = 0; y < rows; ++y)
-            for (std::uint32_t x = 0; x < columns; ++x) {
-                const double weight = weights[y * columns + x];
-                sums[y % layer.y.stride * layer.x.stride + x % layer.x.stride] += weight;
-                gain[i] += 0.5 * weight * weight / phases;
-            }
-        for (const double sum : sums) gain[i] += 0.5 * sum * sum / phases;
-    }
-    return gain;
-}
-
 void pack_norm(const Layer& layer, std::size_t most_outputs, PackedLayer& packed) {
     PackedNorm& norm = packed.norm;
     if (layer.norm.beta.empty()) return;
     std::size_t weights = 0;
-    norm.panels = panels_of(layer.in, most_outputs, packed.units, weights);
+    norm.units = packed.pairs ? (layer.in + 1) / 2 : layer.in;
+    norm.panels = panels_of(layer.in, most_outputs, norm.units, weights);
     norm.weights.reserve(weights);
     norm.beta.assign(layer.norm.beta.begin(), layer.norm.beta.end());
     for (const Panel& panel : norm.panels) {
@@ -184,6 +160,16 @@ void pack_norm(const Layer& layer, std::size_t most_outputs, PackedLayer& packed
             for (std::size_t m = 0; m < panel.count; ++m)
                 norm.weights.push_back(packed.pairs ? pair(weight(of, m), weight(of + 1, m)) : weight(of, m));
     }
+}
+
+/// Which channels of a layer of pairs are what.
+void place_channels(std::vector<std::uint32_t> precise, PackedLayer& packed) {
+    packed.precise.channels = std::move(precise);
+    for (std::uint32_t c = 0; c < packed.in; ++c)
+        if (std::find(packed.precise.channels.begin(), packed.precise.channels.end(), c) ==
+            packed.precise.channels.end())
+            packed.paired.push_back(c);
+    packed.units = (packed.paired.size() + 1) / 2;
 }
 
 }  // namespace
@@ -200,47 +186,31 @@ Status pack(std::span<const Layer> layers, const Kernels& kernels, Arithmetic ar
         scale *= double(layer.y.stride) * layer.x.stride;
     }
     scale = 1;
-    for (const Layer& layer : layers) {
+    std::vector<std::vector<std::uint32_t>> precise;
+    if (pairs) precise = precise_channels(layers);
+    for (std::size_t l = 0; l < layers.size(); ++l) {
+        const Layer& layer = layers[l];
         PackedLayer& packed = chain.layers.emplace_back();
         packed.in = layer.in;
         packed.out = layer.out;
         packed.y = layer.y;
         packed.x = layer.x;
         packed.slope = layer.slope;
-        packed.pairs = pairs && (chain.layers.size() == 1 || !layer.norm.beta.empty()) &&
-                       products(layer, scale) >= least_paired_share * all;
-        packed.units = packed.pairs ? (layer.in + 1) / 2 : layer.in;
+        packed.pairs = pairs && (l == 0 || !layer.norm.beta.empty()) &&
+                       products(layer, scale) >= least_paired_share * all && precise[l].size() < layer.in;
+        packed.units = layer.in;
+        if (packed.pairs) place_channels(std::move(precise[l]), packed);
         packed.in_phases = chain.scale_x;
         packed.bias.assign(layer.bias.begin(), layer.bias.end());
         NICRT_RETURN_IF_ERROR(place_taps(packed));
         place_panels(packed, kernels.outputs);
         pack_weights(layer, packed);
         pack_norm(layer, kernels.outputs, packed);
-        if (packed.pairs) packed.exact.assign(layer.weights.begin(), layer.weights.end());
-        if (pairs) {
-            packed.energy = energies(layer);
-            packed.gain = gains(layer);
-            packed.norm.gamma.assign(layer.norm.gamma.begin(), layer.norm.gamma.end());
-        }
         scale *= double(layer.y.stride) * layer.x.stride;
         chain.scale_y *= layer.y.stride;
         chain.scale_x *= layer.x.stride;
     }
     return {};
-}
-
-Precise precise_weights(const PackedLayer& layer, std::vector<std::uint32_t> channels) {
-    Precise precise{std::move(channels), {}};
-    const std::size_t taps = std::size_t{layer.y.kernel} * layer.x.kernel;
-    precise.weights.reserve(layer.weights.size() / layer.units * precise.channels.size());
-    for_each_block(layer, [&](const Panel& panel, std::size_t tap) {
-        for (const std::size_t in : precise.channels)
-            for (std::size_t m = 0; m < panel.count; ++m) {
-                const float whole = layer.exact[(in * layer.out + panel.first + m) * taps + tap];
-                precise.weights.push_back(pair(whole, whole - widened(bfloat16(whole))));
-            }
-    });
-    return precise;
 }
 
 }  // namespace nicrt::native

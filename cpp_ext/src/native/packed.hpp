@@ -40,9 +40,17 @@ struct Panel {
 /// The inverse GDN of a row, one phase of places after the other: panels of [units][count] weights.
 struct PackedNorm {
     std::vector<Panel> panels;  ///< none: no normalisation
+    std::size_t units = 0;      ///< per place, of all channels
     std::vector<float> weights;
     std::vector<float> beta;
-    std::vector<double> gamma;  ///< [in, in], in chains with pairs
+};
+
+/// Input channels whose products are so large that they need more than a bfloat16's 8 bits: they are
+/// multiplied in fp32. In a row their units stand behind the pairs of the others.
+struct Precise {
+    std::vector<std::uint32_t> channels;
+    std::vector<float>
+        weights;  ///< per panel and tap [channels][count], in the order of PackedLayer::weights
 };
 
 struct PackedLayer {
@@ -58,10 +66,8 @@ struct PackedLayer {
     std::vector<std::vector<Panel>> panels;       ///< by row phase * x.stride + column phase % x.stride
     std::vector<float> weights;
     std::vector<float> bias;
-    std::vector<float> exact;  ///< for pairs: the weights as they came
-    /// In chains with pairs: what says which inputs of this layer and of those behind it need more bits.
-    std::vector<double> energy;  ///< sum of squares of the weights of an input
-    std::vector<double> gain;    ///< [in, out], mean square of an output per mean square of an input
+    std::vector<std::uint32_t> paired;  ///< the channels of the pairs, in their order
+    Precise precise;                    ///< none without pairs
 
     /// Whether its input rows are made from rows of plain floats; the first layer's always are.
     [[nodiscard]] bool finished() const { return pairs || !norm.panels.empty(); }
@@ -80,23 +86,11 @@ public:
 /// invalid_argument or unsupported where it cannot be.
 Status pack(std::span<const Layer> layers, const Kernels& kernels, Arithmetic arithmetic, PackedChain& chain);
 
-/// Input channels whose products are so large that they need more than a bfloat16's 8 bits, and their
-/// weights: behind the units of a row stand their (rest, value), against (weight, rest of the weight). A rest
-/// is what rounding leaves.
-struct Precise {
-    std::vector<std::uint32_t> channels;
-    std::vector<float>
-        weights;  ///< per panel and tap [channels][count], in the order of PackedLayer::weights
-};
+/// By layer, the input channels with the largest products, were the layer one of pairs: what the weights say
+/// of it. All channels where no few of them have most of the energy.
+std::vector<std::vector<std::uint32_t>> precise_channels(std::span<const Layer> layers);
 
-/// What the pairs of each layer need besides them. How large a later layer's inputs are is reckoned from the
-/// latents' mean squares, as if channels were independent: it only has to order them.
-std::vector<Precise> find_precise(const PackedChain& chain, const Input& input);
-
-/// The weights of these channels.
-Precise precise_weights(const PackedLayer& layer, std::vector<std::uint32_t> channels);
-
-Status run(const PackedChain& chain, const Input& input, float low, float high, unsigned threads,
+Status run(const PackedChain& chain, const Input& input, float low, float high, const Work& work,
            std::uint8_t* out);
 
 }  // namespace nicrt::native

@@ -10,18 +10,6 @@ NICRT_TILE_TARGET void scale_row(const From* from, std::size_t count, float scal
     }
 }
 
-/// In 16 sums of their own, which the compiler may keep side by side.
-NICRT_TILE_TARGET double energy_row(const float* value, std::size_t count) {
-    float sums[lane_group] = {};
-    std::size_t i = 0;
-    for (; i + lane_group <= count; i += lane_group)
-        for (std::size_t k = 0; k < lane_group; ++k) sums[k] += value[i + k] * value[i + k];
-    double total = 0;
-    for (; i < count; ++i) total += double{value[i]} * value[i];
-    for (const float sum : sums) total += sum;
-    return total;
-}
-
 NICRT_TILE_TARGET void square_row(const float* value, std::size_t count, float* squares) {
     for (std::size_t i = 0; i < count; ++i) squares[i] = value[i] * value[i];
 }
@@ -42,10 +30,6 @@ NICRT_TILE_TARGET NICRT_ALWAYS_INLINE std::uint32_t rounded(float value) {
 NICRT_TILE_TARGET void pair_row(const float* low, const float* high, std::size_t count, float* pairs) {
     for (std::size_t i = 0; i < count; ++i)
         pairs[i] = bit_cast<float>((rounded(low[i]) >> 16) | rounded(high[i]));
-}
-
-NICRT_TILE_TARGET void rest_row(const float* value, std::size_t count, float* rest) {
-    for (std::size_t i = 0; i < count; ++i) rest[i] = value[i] - bit_cast<float>(rounded(value[i]));
 }
 
 /// A value that is not a number becomes `low`.
@@ -83,6 +67,6 @@ NICRT_TILE_TARGET void byte_row(const float* value, std::size_t planes, std::siz
 
 template <class Ops>
 constexpr Kernels row_kernels(std::size_t outputs, std::size_t groups) {
-    return {outputs,     groups,         {},          {},        &scale_row<float>, &scale_row<std::int32_t>,
-            &square_row, &root_row<Ops>, &energy_row, &pair_row, &rest_row,         &byte_row};
+    return {outputs,     groups,         {},        {},       &scale_row<float>, &scale_row<std::int32_t>,
+            &square_row, &root_row<Ops>, &pair_row, &byte_row};
 }

@@ -23,33 +23,45 @@ constexpr std::size_t max_row_floats = std::size_t{1} << 24;
 
 class Stripe {
 public:
-    Stripe(const PackedChain& chain, const std::vector<Precise>& precise, const Input& input,
-           std::uint8_t* out, float low, float high)
-        : chain_(chain), precise_(precise), input_(input), out_(out), low_(low), high_(high) {
+    Stripe(const PackedChain& chain, const Input& input, std::uint8_t* out, float low, float high,
+           const Work& work)
+        : chain_(chain),
+          memory_{chain.pool, work.budget},
+          control_(work.control),
+          input_(input),
+          out_(out),
+          low_(low),
+          high_(high) {
         groups_ = (input.width + lane_group - 1) / lane_group;
         lanes_ = groups_ * lane_group + 2 * lane_pad;
         std::size_t height = input.height, scratch = 0;
         for (const PackedLayer& layer : chain.layers) {
             const std::size_t l = heights_.size();
-            windows_.emplace_back(chain.pool, (layer.units + extra(l)) * layer.in_phases * lanes_);
+            windows_.emplace_back(memory_, (layer.units + extra(l)) * layer.in_phases * lanes_);
             heights_.push_back(height);
             height *= layer.y.stride;
             if (!layer.norm.panels.empty()) scratch = std::max<std::size_t>(scratch, layer.in);
         }
-        scratch_ = zeros(chain.pool, (2 * scratch + 1) * lanes_);
+        scratch_ = zeros(memory_, 2 * scratch * lanes_);
         const PackedLayer& last = chain.layers.back();
         planes_ = last.out * last.out_phases();
-        picture_rows_ = zeros(chain.pool, rows_at_once() * planes_ * lanes_);
-        zeros_ = zeros(chain.pool, lanes_);
+        picture_rows_ = zeros(memory_, rows_at_once() * planes_ * lanes_);
+        zeros_ = zeros(memory_, lanes_);
     }
 
     /// Rows [first, end) of the latents' grid, as picture rows.
-    void run(std::size_t first, std::size_t end) {
-        for (std::size_t row = first; row < end; row += band())
+    Status run(std::size_t first, std::size_t end) {
+        for (std::size_t row = first; row < end; row += band()) {
+            if (control_ != nullptr) NICRT_RETURN_IF_ERROR(control_->check());
             show(row * chain_.scale_y, std::min(row + band(), end) * chain_.scale_y);
+        }
+        return control_ == nullptr ? Status() : control_->check();
     }
 
 private:
+    /// Whether what is being made is not wanted any more: its values are then any, and `run` fails.
+    [[nodiscard]] bool ended() const { return control_ != nullptr && control_->ended(); }
+
     /// Rows of latents.
     [[nodiscard]] std::size_t band() const {
         return std::max<std::size_t>(1, band_places / (groups_ * lane_group));
@@ -120,7 +132,7 @@ private:
         if (l > 0) need_inputs(l - 1, start, end);
         if (l == 0 || layer.finished()) {
             const std::size_t row_floats = layer.in * layer.in_phases * lanes_;
-            const Floats raw = chain_.pool.take((end - start) * row_floats);
+            const Floats raw = memory_.take((end - start) * row_floats);
             const auto place = [&](std::size_t row) { return raw.get() + (row - start) * row_floats; };
             if (l == 0) latents(start, end, place);
             else compute(l - 1, start, end, place);
@@ -143,20 +155,24 @@ private:
         if (l == 0) {  // its weights are many: each block of them meets all the rows of the band
             for (std::size_t start = first; start < std::min(end, first + step_y); ++start)
                 for (std::size_t column = 0; column < step_x; ++column)
-                    for (const Panel& panel : layer.panels[start % step_y * step_x + column])
+                    for (const Panel& panel : layer.panels[start % step_y * step_x + column]) {
+                        if (ended()) return;
                         for (std::size_t row = start; row < end; row += step_y)
                             block(l, panel, row, column, {0, groups_}, place(row));
+                    }
             return;
         }
         // Its input is what does not fit into the fastest cache: each part of it meets all the outputs around
         // it.
         const std::size_t most = chain_.kernels->groups;
         for (std::size_t start = first; start < end; start = (start / step_y + 1) * step_y)
-            for (std::size_t group = 0; group < groups_; group += most)
+            for (std::size_t group = 0; group < groups_; group += most) {
+                if (ended()) return;
                 for (std::size_t phase = 0; phase < layer.out_phases(); ++phase)
                     for (std::size_t row = start; row < std::min(end, (start / step_y + 1) * step_y); ++row)
                         for (const Panel& panel : layer.panels[row % step_y * step_x + phase % step_x])
                             block(l, panel, row, phase, {group, std::min(group + most, groups_)}, place(row));
+            }
     }
 
     struct Groups {
@@ -198,8 +214,9 @@ private:
         const std::size_t units = layer.units * panel.count, extra_units = extra(l) * panel.count;
         const float* weights = layer.weights.data() + panel.weights;
         // as many blocks lie before it, each of `extra` units in place of layer.units
-        const float* more =
-            extra_units == 0 ? nullptr : precise_[l].weights.data() + panel.weights / layer.units * extra(l);
+        const float* more = extra_units == 0
+                                ? nullptr
+                                : layer.precise.weights.data() + panel.weights / layer.units * extra(l);
         const auto& columns = layer.columns[phase];
         taps_.clear();
         for (const RowTap& y : layer.rows[row % layer.y.stride]) {
@@ -221,7 +238,7 @@ private:
     template <class Place>
     void latents(std::size_t first, std::size_t end, const Place& place) {
         const std::size_t width = input_.width, rows = end - first;
-        const Floats scratch = chain_.pool.take(rows * width);
+        const Floats scratch = memory_.take(rows * width);
         for (std::size_t c = 0; c < chain_.layers.front().in; ++c) {
             combine(*chain_.kernels, input_, c, first, rows, scratch.get());
             for (std::size_t row = 0; row < rows; ++row) {
@@ -237,8 +254,8 @@ private:
         const PackedLayer& layer = chain_.layers[l];
         const Kernels& kernels = *chain_.kernels;
         const std::size_t width = input_.width;
-        float* const spare = scratch_.get();
         for (std::size_t phase = 0; phase < layer.in_phases; ++phase, raw += layer.in * lanes_) {
+            if (ended()) return;
             if (!layer.norm.panels.empty()) normalise(layer, raw);
             const auto channel = [&](std::size_t c) { return raw + c * lanes_ + lane_pad; };
             for (std::size_t unit = 0; unit < layer.units; ++unit, to += lanes_) {
@@ -246,14 +263,14 @@ private:
                     std::copy_n(channel(unit), width, to + lane_pad);
                     continue;
                 }
-                const std::size_t c = 2 * unit;
-                const float* const high = c + 1 < layer.in ? channel(c + 1) : zeros_.get();
-                kernels.to_pairs(channel(c), high, width, to + lane_pad);
+                const std::size_t i = 2 * unit;
+                const float* const high =
+                    i + 1 < layer.paired.size() ? channel(layer.paired[i + 1]) : zeros_.get();
+                kernels.to_pairs(channel(layer.paired[i]), high, width, to + lane_pad);
             }
-            for (std::size_t i = 0; i < extra(l); ++i, to += lanes_) {
-                const float* const value = channel(precise_[l].channels[i]);
-                kernels.to_rest(value, width, spare);
-                kernels.to_pairs(spare, value, width, to + lane_pad);
+            for (const std::uint32_t c : layer.precise.channels) {
+                std::copy_n(channel(c), width, to + lane_pad);
+                to += lanes_;
             }
         }
     }
@@ -262,7 +279,7 @@ private:
     void normalise(const PackedLayer& layer, float* raw) {
         const Kernels& kernels = *chain_.kernels;
         const std::size_t count = groups_ * lane_group;
-        float* const squares = scratch_.get() + lanes_;
+        float* const squares = scratch_.get();
         float* const norms = squares + layer.in * lanes_;
         float* const plain = layer.pairs ? norms : squares;
         for (std::size_t c = 0; c < layer.in; ++c)
@@ -275,7 +292,7 @@ private:
         for (const Panel& panel : layer.norm.panels) {
             const Tap tap{squares, {layer.norm.weights.data() + panel.weights, nullptr}};
             Tile tile{&tap,   1,
-                      0,      {layer.units, 0},
+                      0,      {layer.norm.units, 0},
                       lanes_, layer.norm.beta.data() + panel.first,
                       1,      norms + panel.first * lanes_,
                       lanes_};
@@ -286,10 +303,11 @@ private:
     }
 
     /// Units of a row besides layer.units.
-    [[nodiscard]] std::size_t extra(std::size_t l) const { return precise_[l].channels.size(); }
+    [[nodiscard]] std::size_t extra(std::size_t l) const { return chain_.layers[l].precise.channels.size(); }
 
     const PackedChain& chain_;
-    const std::vector<Precise>& precise_;  ///< by layer
+    const Memory memory_;
+    const Control* control_;
     const Input& input_;
     std::uint8_t* out_;
     float low_, high_;
@@ -298,7 +316,7 @@ private:
     std::vector<std::size_t> heights_;  ///< of each layer's input
     Floats picture_rows_;
     Floats zeros_;    ///< a channel
-    Floats scratch_;  ///< a channel, then squares and norms of the most channels that are normalised
+    Floats scratch_;  ///< squares and norms of the most channels that are normalised
     std::vector<Tap> taps_;
 };
 
@@ -321,15 +339,13 @@ Status check(const PackedChain& chain, const Input& input, float low, float high
 
 }  // namespace
 
-Status run(const PackedChain& chain, const Input& input, float low, float high, unsigned threads,
+Status run(const PackedChain& chain, const Input& input, float low, float high, const Work& work,
            std::uint8_t* out) {
     NICRT_RETURN_IF_ERROR(check(chain, input, low, high));
-    const std::size_t stripes = std::clamp<std::size_t>(threads, 1, input.height);
-    const std::vector<Precise> precise = find_precise(chain, input);
-    return parallel_for(stripes, threads, [&](std::size_t i) {
-        Stripe stripe(chain, precise, input, out, low, high);
-        stripe.run(input.height * i / stripes, input.height * (i + 1) / stripes);
-        return Status();
+    const std::size_t stripes = std::clamp<std::size_t>(work.threads, 1, input.height);
+    return parallel_for(stripes, work, [&](std::size_t i) {
+        Stripe stripe(chain, input, out, low, high, work);
+        return stripe.run(input.height * i / stripes, input.height * (i + 1) / stripes);
     });
 }
 

@@ -9,8 +9,8 @@
 
 namespace nicrt::native {
 
-inline Floats zeros(Pool& pool, std::size_t count) {
-    Floats floats = pool.take(count);
+inline Floats zeros(const Memory& memory, std::size_t count) {
+    Floats floats = memory.take(count);
     std::fill_n(floats.get(), count, 0.0F);
     return floats;
 }
@@ -18,7 +18,7 @@ inline Floats zeros(Pool& pool, std::size_t count) {
 /// Consecutive rows [first, end) of one tensor, each [phases][units][lanes with their padding], in a ring.
 class Window {
 public:
-    Window(Pool& pool, std::size_t row_floats) : pool_(&pool), row_floats_(row_floats) {}
+    Window(const Memory& memory, std::size_t row_floats) : memory_(memory), row_floats_(row_floats) {}
 
     std::size_t first = 0, end = 0;
 
@@ -30,7 +30,7 @@ public:
         end = std::max(end, first);
         const std::size_t rows = std::max(until, end) - first;
         if (rows <= capacity_) return;
-        Floats larger = zeros(*pool_, rows * row_floats_);
+        Floats larger = zeros(memory_, rows * row_floats_);
         for (std::size_t r = first; r < end; ++r)
             std::copy_n(row(r), row_floats_, larger.get() + r % rows * row_floats_);
         data_ = std::move(larger);
@@ -38,7 +38,7 @@ public:
     }
 
 private:
-    Pool* pool_;
+    Memory memory_;
     std::size_t row_floats_;
     std::size_t capacity_ = 0;
     Floats data_;
