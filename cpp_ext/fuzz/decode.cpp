@@ -139,6 +139,7 @@ void check_region(Input& in, std::span<const std::uint8_t> bytes, const Array& w
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    if (size == 0) return 0;
     Input in(data, size);
     std::vector<std::uint8_t> bytes =
         in.flag() ? built(in) : std::vector<std::uint8_t>(data + 1, data + size);
