@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
@@ -27,7 +28,6 @@ class Encoding:
 
     def __init__(self, bundle: Bundle, session: Session, sample: Session | None, effort: int) -> None:
         self._bundle = bundle
-        self._manifest = bundle.manifest
         self._session = session
         self._sample = sample
         self._effort = effort
@@ -52,7 +52,7 @@ class Encoding:
 
     def like(self, other: Opened) -> Trial:
         """The file with the variant and the parameters of another one, its layers scaled to this picture."""
-        program, made_for = self._manifest.variants[other.variant].program, (other.file.height, other.file.width)
+        program, made_for = self._bundle.manifest.variants[other.variant].program, (other.file.height, other.file.width)
         values = for_size(program, other.parameters, made_for, self._session.size)
         return self._plain(Wish(parameters=values), other.variant, values)
 
@@ -60,8 +60,7 @@ class Encoding:
         """A file of which nothing else is to be known."""
         open_parameters = values.keys() - wish.parameters.keys()
         values, data, clipped = self._session.encode(variant, values, open_parameters, self._effort)
-        height, width = self._session.size
-        bpp = 8 * len(data) / (width * height)
+        bpp = _bpp(len(data), self._session)
         return Trial(wish, variant, values, bpp, _unasked, _unasked, _unasked, clipped, data)
 
     def _choose(self, wish: Wish) -> tuple[str, Values]:
@@ -73,7 +72,7 @@ class Encoding:
 
     def _search(self, wish: Wish, target: Target, trial: Callable[[Wish], Trial] | None = None) -> Search:
         """trial: in place of single passes."""
-        sizes = {p.name for v in self._manifest.variants.values() for p in v.program.parameters if p.is_sizes}
+        sizes = {p.name for v in self._bundle.manifest.variants.values() for p in v.program.parameters if p.is_sizes}
         sample = None if self._sample is None or sizes & wish.parameters.keys() else self._sample
         searched = Searched(
             trial or partial(self._single, asked=wish),
@@ -103,14 +102,13 @@ class Encoding:
         return self._trial(sample, wish, made)
 
     def _trial(self, session: Session, wish: Wish, made: Quantised) -> Trial:
-        height, width = session.size
-        bpp = 8 * self._real_bytes * session.estimated_bytes(made) / (width * height)
+        bpp = _bpp(self._real_bytes * session.estimated_bytes(made), session)
         error, code, thin = partial(session.error, made), partial(session.file, made), partial(self._thinner, session)
         return Trial(wish, made.variant, made.parameters, bpp, error, code, partial(thin, wish, made), made.clipped)
 
     def _thinner(self, session: Session, wish: Wish, made: Quantised) -> Thinner:
         saved_bits, lost, lessened = session.thinned(made)
-        pixels = session.size[0] * session.size[1]
+        pixels = math.prod(session.size)
         return Thinner(saved_bits / pixels, lost / pixels, lambda count: self._trial(session, wish, lessened(count)))
 
     def _finished(self, trial: Trial) -> Trial:
@@ -118,8 +116,7 @@ class Encoding:
         if trial.data is not None:
             return trial
         data = trial.code()
-        height, width = self._session.size
-        bpp = 8 * len(data) / (width * height)
+        bpp = _bpp(len(data), self._session)
         self._real_bytes *= bpp / trial.bpp
         return replace(trial, data=data, bpp=bpp, error=lambda: trial.mse)
 
@@ -134,6 +131,10 @@ class Encoding:
         wish, goal = prepare(probe, wish, self._bundle, self._session.size, edit)
         made = self._session.iterate(*self._choose(wish), self._effort, goal)
         return self._finished(self._trial(self._session, wish, made))
+
+
+def _bpp(file_bytes: float, session: Session) -> float:
+    return 8 * file_bytes / math.prod(session.size)
 
 
 def _unasked() -> NoReturn:

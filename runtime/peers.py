@@ -14,33 +14,20 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from .errors import UnsupportedError, one_line
+from .evaluate import Coder, Pixels
 
-Pixels = npt.NDArray[np.uint8]
 
-
-class Peer(Protocol):
-    """name: on the command line; title: in tables. qualities: where nobody asks for others, by rising rate."""
-
-    @property
-    def name(self) -> str: ...
+class Peer(Coder, Protocol):
+    """A coder that is no bundle. name: on the command line; title: in tables. qualities: by rising rate."""
 
     @property
     def title(self) -> str: ...
 
-    @property
-    def description(self) -> str: ...
-
-    @property
-    def qualities(self) -> Sequence[float]: ...
-
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         """pixels: uint8 [height, width, 3]. Raises UnsupportedError where what it takes is not installed."""
         ...
-
-    def decode(self, data: bytes) -> Pixels: ...
 
 
 @dataclass(frozen=True)

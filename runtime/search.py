@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .choose import Wish
 from .target import Target, Trial, mse_of, psnr_of
@@ -103,7 +103,6 @@ class Search:
     def __init__(self, wish: Wish, target: Target, picture: Searched) -> None:
         self._wish, self._target, self._picture = wish, target, picture
         self._shape = _Line()  # of the sample
-        self._correction = _Line()  # what a picture has more than its sample, at the qualities that were tried
         self._tried: dict[Hashable, _Tried] = {}
         self._start = picture.cost()
         self._pass = 0.0  # cost of the first trial
@@ -145,7 +144,7 @@ class Search:
         return 0 <= excess <= WINDOW_PSNR_DB
 
     def _at(self, quality: float) -> Wish:
-        return Wish(quality, self._wish.variant, self._wish.scales, self._wish.parameters)
+        return replace(self._wish, quality=quality)
 
     # -- qualities
 
@@ -155,7 +154,6 @@ class Search:
         excess = self._excess(trial)
         self._pass = self._pass or self._picture.cost() - before
         self._tried[self._picture.key(wish)] = _Tried(quality, trial, excess)
-        self._correct()
         self._look_at_sample()
 
     def _next(self, window_db: float | None) -> float | None:
@@ -205,31 +203,31 @@ class Search:
             if any(abs(quality - x) < NEAR or (not self._tried and abs(y) < NEAR_DB) for x, y in self._shape.points):
                 break
             self._shape.add(quality, self._excess(self._picture.sample(self._at(quality))))
-            self._correct()
             quality = self._quality_of(AIM_DB)
 
-    def _correct(self) -> None:
-        self._correction = _Line()
+    def _correction(self) -> _Line:
+        """What the picture has more than its sample, at the qualities that were tried."""
+        line = _Line()
         for each in self._tried.values():
-            shape = self._shape(each.quality) if self._shape.points else 0.0
-            self._correction.add(each.quality, each.excess - shape)
+            line.add(each.quality, each.excess - (self._shape(each.quality) if self._shape.points else 0.0))
+        return line
 
-    def _expected(self, quality: float) -> float:
+    def _expected(self, quality: float, correction: _Line) -> float:
         """Excess of a trial."""
-        points = self._correction.points
+        points = correction.points
         if not self._shape.points:
-            return self._correction(quality)
+            return correction(quality)
         if not points:
             return self._shape(quality)
         nearest = min(max(quality, points[0][0]), points[-1][0])  # beyond what was tried the shape is believed
-        return self._shape(quality) + (self._correction(nearest) if len(points) > 1 else points[0][1])
+        return self._shape(quality) + (correction(nearest) if len(points) > 1 else points[0][1])
 
     def _quality_of(self, excess: float) -> float:
         """Where a trial should have that excess, on the grid; an end of 0..100 where none does."""
-        low, high = 0, int(100 / GRID)
+        low, high, correction = 0, int(100 / GRID), self._correction()
         while low < high:
             middle = (low + high) // 2
-            if self._expected(middle * GRID) < excess:
+            if self._expected(middle * GRID, correction) < excess:
                 low = middle + 1
             else:
                 high = middle

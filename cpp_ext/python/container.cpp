@@ -42,21 +42,6 @@ void py_check_segments(const PyFile& self, nb::handle data, std::optional<std::s
     without_gil([&] { return check_segments(*self.file, bytes.bytes(), stages.value_or(SIZE_MAX)); });
 }
 
-PyStream window(const PyStream& self, std::size_t grid_columns, std::size_t first_row,
-                std::size_t first_column, std::size_t rows, std::size_t columns) {
-    const auto& tiles = self.stream->tiles;
-    const std::size_t grid_rows = grid_columns == 0 ? 0 : tiles.size() / grid_columns;
-    require(grid_columns > 0 && grid_rows * grid_columns == tiles.size() && first_row < grid_rows &&
-                rows <= grid_rows - first_row && first_column < grid_columns &&
-                columns <= grid_columns - first_column,
-            "the window does not lie in the tile grid");
-    auto chosen = std::make_shared<Stream>();
-    for (std::size_t row = first_row; row < first_row + rows; ++row)
-        for (std::size_t column = first_column; column < first_column + columns; ++column)
-            chosen->tiles.push_back(tiles[row * grid_columns + column]);
-    return {std::move(chosen)};
-}
-
 std::size_t segment_count(const PyStream& self) {
     std::size_t count = 0;
     for (const auto& tile : self.stream->tiles) count += tile.segments.size();
@@ -84,8 +69,6 @@ void register_container(nb::module_& module) {
         .def_prop_ro("tile_count", [](const PyStream& self) { return self.stream->tiles.size(); })
         .def_prop_ro("segment_count", &segment_count)
         .def_prop_ro("size", &size_of, "Bytes of all its segments.")
-        .def("window", &window, "grid_columns"_a, "first_row"_a, "first_column"_a, "rows"_a, "columns"_a,
-             "The stream of a rectangle of its tiles alone, given the columns of its grid.")
         .def_prop_ro("lanes", &lanes_of, "Number of segments by their number of lanes.");
 
     nb::class_<PyFile>(module, "File", "The header of a .nic file and where its segments lie.")

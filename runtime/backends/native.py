@@ -26,7 +26,7 @@ class _NativeGraph:
         arrays = {name: np.ascontiguousarray(inputs[name]) for name in self._ports}
         try:
             return self._core.run(arrays, outputs, self._threads)
-        except ValueError as error:  # the interpreter has checked the inputs against the graph's ports
+        except ValueError as error:  # the caller has checked the inputs against the graph's ports
             raise InternalError(f"the native backend failed: {error}") from error
 
 

@@ -214,12 +214,10 @@ class Layout:
     ) -> list[Callable[[], None]]:
         """One run for all pictures, or one for each."""
         around, _, first_row, end_row = call
-        own = executable.workspace_bytes_per_pixel
-        per_pixel = self._bundle.manifest.graphs[step.graph].workspace_bytes_per_pixel if own is None else own
         batched = any(tensor.per_picture for tensor in inputs.values()) and not step.one_by_one
         pixels = (end_row - first_row) * (around[3] - around[1]) * (self.batch if batched else 1)
         on_device = isinstance(executable, DeviceExecutable)
-        needed = int(ARENA_GROWTH * (per_pixel or 0.0) * pixels)
+        needed = int(ARENA_GROWTH * self._graphs.workspace(step.graph) * pixels)
         self.memory.charge_workspace(step.graph, needed, on_device=on_device)
         if not on_device:
             self.memory.charge_copies(sum(t.buffer.nbytes for t in (*inputs.values(), *outputs.values())))

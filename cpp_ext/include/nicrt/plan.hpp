@@ -171,6 +171,12 @@ struct Plan {
     std::uint64_t memory_bytes = 0;      ///< an estimate of the most that running it holds at once
 };
 
+inline constexpr std::size_t kBandAxis = 2;  ///< along which bands are joined
+
+/// The shape of what a graph gives of a tensor when it runs on `rect`, which may be more than the tensor
+/// keeps.
+[[nodiscard]] std::vector<std::int64_t> shape_covering(const Tensor& tensor, const Rect& rect);
+
 /// The shape of what a call gives of a tensor that its step makes through `port`: of a window with what lies
 /// around it, of a band its rows.
 [[nodiscard]] std::vector<std::int64_t> shape_of_call(const Tensor& tensor, const GraphStep& step,

@@ -23,6 +23,13 @@ struct NativeGraph {
     [[nodiscard]] Parameters extreme_parameters(bool largest) const;
 };
 
+/// Rows (0) or columns (1) of a convolution; of a layer of a chain or of a network of integers.
+template <class Convolution>
+[[nodiscard]] native::Axis axis_of(const bundle::Tensor& weight, const Convolution& layer, std::size_t axis) {
+    return {static_cast<std::uint32_t>(weight.shape[2 + axis]),
+            static_cast<std::uint32_t>(layer.stride[axis]), static_cast<std::uint32_t>(layer.pad[axis])};
+}
+
 /// An input by its port's name; the executor gives every port's.
 [[nodiscard]] inline const Array& array_of(std::span<const Named> arrays, std::string_view port) {
     for (const Named& each : arrays)

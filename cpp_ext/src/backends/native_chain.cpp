@@ -32,11 +32,6 @@ std::uint32_t extent(const bundle::Tensor& tensor, std::size_t axis) {
     return static_cast<std::uint32_t>(tensor.shape[axis]);
 }
 
-native::Axis axis_of(const bundle::Tensor& weight, const bundle::Layer& layer, std::size_t axis) {
-    return {extent(weight, 2 + axis), static_cast<std::uint32_t>(layer.stride[axis]),
-            static_cast<std::uint32_t>(layer.pad[axis])};
-}
-
 Status pack(const Weights& weights, const bundle::TransposedChain& chain, Arithmetic arithmetic,
             native::Chain& out) {
     std::vector<std::vector<float>> zeros;

@@ -27,16 +27,11 @@ struct Settings {
 
 native::IntegerLayer layer_of(const Weights& weights, const bundle::IntegerConvolution& layer,
                               native::IntegerRange range) {
-    const auto& shape = weights.tensor(layer.weight).shape;
-    const auto axis = [&](std::size_t i) {
-        return native::Axis{static_cast<std::uint32_t>(shape[2 + i]),
-                            static_cast<std::uint32_t>(layer.stride[i]),
-                            static_cast<std::uint32_t>(layer.pad[i])};
-    };
-    return {static_cast<std::uint32_t>(shape[0]),
-            static_cast<std::uint32_t>(shape[1]),
-            axis(0),
-            axis(1),
+    const bundle::Tensor& weight = weights.tensor(layer.weight);
+    return {static_cast<std::uint32_t>(weight.shape[0]),
+            static_cast<std::uint32_t>(weight.shape[1]),
+            axis_of(weight, layer, 0),
+            axis_of(weight, layer, 1),
             weights.values<std::int8_t>(layer.weight),
             range};
 }

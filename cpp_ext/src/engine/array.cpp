@@ -6,6 +6,7 @@
 #include "budget.hpp"
 #include "nicrt/engine.hpp"
 #include "parallel.hpp"
+#include "program/shapes.hpp"
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -45,24 +46,15 @@ private:
 };
 
 Status bytes_of_shape(bundle::Element dtype, std::span<const std::int64_t> shape, std::uint64_t& bytes) {
-    bytes = bundle::bytes_of(dtype);
-    for (const std::int64_t extent : shape) {
-        if (extent < 0) return {Code::internal, "a tensor with a negative extent"};
-        if (extent > 0 &&
-            bytes > std::numeric_limits<std::uint64_t>::max() / 2 / static_cast<std::uint64_t>(extent))
-            return out_of_memory();
-        bytes *= static_cast<std::uint64_t>(extent);
-    }
-    return {};
+    if (std::any_of(shape.begin(), shape.end(), [](std::int64_t extent) { return extent < 0; }))
+        return {Code::internal, "a tensor with a negative extent"};
+    bytes = program::bytes_of(dtype, shape);
+    return bytes > std::numeric_limits<std::uint64_t>::max() / 2 ? out_of_memory() : Status();
 }
 
 }  // namespace
 
-std::uint64_t Array::bytes() const {
-    std::uint64_t bytes = bundle::bytes_of(dtype);
-    for (const std::int64_t extent : shape) bytes *= static_cast<std::uint64_t>(extent);
-    return bytes;
-}
+std::uint64_t Array::bytes() const { return program::bytes_of(dtype, shape); }
 
 Status Array::make(bundle::Element dtype, std::span<const std::int64_t> shape, Budget* budget, Array& out) {
     return status_of([&]() -> Status {

@@ -8,6 +8,7 @@
 #include "engine/rectangles.hpp"
 #include "engine/state.hpp"
 #include "parallel.hpp"
+#include "program/shapes.hpp"
 
 namespace nicrt::engine {
 namespace {
@@ -15,38 +16,26 @@ namespace {
 using bundle::in_quotes;
 using program::Call;
 using program::GraphStep;
+using program::kBandAxis;
 using program::Rect;
 using program::Step;
-
-constexpr std::size_t kBandAxis = 2;
-
-std::string text_of(const std::vector<std::int64_t>& shape) {
-    std::string text = "[";
-    for (const std::int64_t extent : shape)
-        text.append(text.size() > 1 ? ", " : "").append(std::to_string(extent));
-    return text + "]";
-}
 
 template <class Value>
 bool lies_in(const Array& array, const bundle::Pair& range) {
     const auto* const values = array.as<const Value>();
     const std::size_t count = array.bytes() / sizeof(Value);
     if (count == 0) return true;
-    const auto [least, most] = std::minmax_element(values, values + count);
-    return std::int64_t{*least} >= range[0] && std::int64_t{*most} <= range[1];
+    Value least = values[0], most = values[0];
+    for (std::size_t i = 1; i < count; ++i) {  // which compilers make faster than std::minmax_element
+        least = std::min(least, values[i]);
+        most = std::max(most, values[i]);
+    }
+    return std::int64_t{least} >= range[0] && std::int64_t{most} <= range[1];
 }
 
 bool lies_in(const Array& array, const bundle::Pair& range) {
     switch (array.dtype) {
-        case bundle::Element::int32: {  // one pass that compilers make fast
-            const auto* const values = array.as<const std::int32_t>();
-            std::int32_t least = range[0], most = range[1];
-            for (std::size_t i = 0; i < array.bytes() / sizeof(std::int32_t); ++i) {
-                least = std::min(least, values[i]);
-                most = std::max(most, values[i]);
-            }
-            return least == range[0] && most == range[1];
-        }
+        case bundle::Element::int32: return lies_in<std::int32_t>(array, range);
         case bundle::Element::int64: return lies_in<std::int64_t>(array, range);
         case bundle::Element::uint8: return lies_in<std::uint8_t>(array, range);
         case bundle::Element::uint16: return lies_in<std::uint16_t>(array, range);
@@ -101,10 +90,9 @@ Status Execution::Impl::execute(const GraphStep& work, std::string_view name, co
     for (std::size_t i = 0; i < outputs.size(); ++i) {
         const Array &got = outputs[i].array, &planned = wanted[i].array;
         if (got.data == nullptr || got.dtype != planned.dtype || got.shape != planned.shape)
-            return {Code::unsupported,
-                    "graph " + in_quotes(name) + ": port " + in_quotes(outputs[i].port) + " is " +
-                        std::string(bundle::name_of(planned.dtype)) + " " + text_of(planned.shape) +
-                        ", its array " + std::string(bundle::name_of(got.dtype)) + " " + text_of(got.shape)};
+            return {Code::unsupported, "graph " + in_quotes(name) + ": port " + in_quotes(outputs[i].port) +
+                                           " is " + program::text_of(planned.dtype, planned.shape) +
+                                           ", its array " + program::text_of(got.dtype, got.shape)};
     }
     return {};
 }
@@ -229,7 +217,8 @@ Status Execution::evaluate(const program::Plan& plan, std::uint32_t number, std:
         }
         for (const auto& [port, tensor] : work->outputs) {
             const program::Tensor& planned = plan.tensors[tensor];
-            outputs.push_back({port, {planned.dtype, shape_covering(planned, rect), nullptr, nullptr}});
+            outputs.push_back(
+                {port, {planned.dtype, program::shape_covering(planned, rect), nullptr, nullptr}});
         }
         NICRT_RETURN_IF_ERROR(impl_->execute(*work, graph, at, inputs, outputs));
         out.clear();

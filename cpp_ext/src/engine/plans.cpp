@@ -5,6 +5,7 @@
 
 #include "nicrt/engine.hpp"
 #include "parallel.hpp"
+#include "program/windows.hpp"
 
 namespace nicrt::engine {
 namespace {
@@ -13,8 +14,6 @@ using program::Plan;
 using program::Request;
 
 constexpr std::size_t kMaxKept = 16;
-constexpr std::int64_t kSmallPixels = 4
-                                      << 20;  ///< of pictures that are run whole, whatever their graphs need
 
 bool same(const Request& a, const Request& b) {
     return a.program == b.program && a.values == b.values && a.picture == b.picture &&
@@ -78,7 +77,8 @@ Status Plans::get(Request request, std::shared_ptr<const Plan>& out, const Work&
     return status_of([&]() -> Status {
         if (!request.region && (out = impl_->find(request)) != nullptr) return {};
         auto plan = std::make_shared<Plan>();
-        const bool large = std::int64_t{request.picture.height} * request.picture.width >= kSmallPixels;
+        const bool large =
+            std::int64_t{request.picture.height} * request.picture.width >= program::kMinWindowed;
         NICRT_RETURN_IF_ERROR(impl_->make(request, large, work, *plan));
         if (plan->memory_bytes > impl_->memory_bytes && !large) {
             *plan = {};

@@ -43,15 +43,6 @@ void copy(const Tensor& tensor, const Array& from, Corner from_corner, const Arr
 
 }  // namespace
 
-std::vector<std::int64_t> shape_covering(const Tensor& tensor, const Rect& rect) {
-    std::vector<std::int64_t> shape = tensor.shape;
-    if (tensor.stride > 0) {
-        shape[tensor.axes[0]] = rect.height() / tensor.stride;
-        shape[tensor.axes[1]] = rect.width() / tensor.stride;
-    }
-    return shape;
-}
-
 Status read_part(const Tensor& tensor, const Array& array, const Rect& rect, Budget* budget, Array& out) {
     const std::vector<std::int64_t> shape = program::shape_on(tensor, rect);
     if (shape == array.shape) {
@@ -70,7 +61,7 @@ Status crop(const Tensor& tensor, const Array& array, const Rect& whole, const R
         out = array;
         return {};
     }
-    NICRT_RETURN_IF_ERROR(Array::make(array.dtype, shape_covering(tensor, rect), budget, out));
+    NICRT_RETURN_IF_ERROR(Array::make(array.dtype, program::shape_covering(tensor, rect), budget, out));
     copy(tensor, array, corner_of(tensor, rect, whole), out, {}, rect.height() / tensor.stride,
          rect.width() / tensor.stride);
     return {};

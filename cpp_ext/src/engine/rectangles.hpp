@@ -5,10 +5,6 @@
 
 namespace nicrt::engine {
 
-/// The shape of what a graph gives of a tensor when it runs on `rect`.
-[[nodiscard]] std::vector<std::int64_t> shape_covering(const program::Tensor& tensor,
-                                                       const program::Rect& rect);
-
 /// What a graph gets of a tensor when it runs on `rect`: the array itself, or a copy of a part.
 Status read_part(const program::Tensor& tensor, const Array& array, const program::Rect& rect, Budget* budget,
                  Array& out);

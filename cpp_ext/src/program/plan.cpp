@@ -12,7 +12,6 @@ namespace nicrt::program {
 namespace {
 
 constexpr std::int32_t kMaxBatch = 1 << 16;
-constexpr std::size_t kBandAxis = 2;
 
 std::string text_of(Extent extent) {
     return std::to_string(extent.width) + " x " + std::to_string(extent.height) + " pixels";
@@ -124,18 +123,23 @@ std::vector<std::int64_t> shape_on(const Tensor& tensor, const Rect& rect) {
     return shape;
 }
 
+std::vector<std::int64_t> shape_covering(const Tensor& tensor, const Rect& rect) {
+    std::vector<std::int64_t> shape = tensor.shape;
+    if (tensor.stride != 0) {
+        shape[tensor.axes[0]] = rect.height() / tensor.stride;
+        shape[tensor.axes[1]] = rect.width() / tensor.stride;
+    }
+    return shape;
+}
+
 std::vector<std::int64_t> shape_of_call(const Tensor& tensor, const GraphStep& step, std::string_view port,
                                         const Call& call) {
+    if (!step.banded) return shape_covering(tensor, call.around);
     std::vector<std::int64_t> shape = tensor.shape;
-    if (step.banded) {
-        std::int64_t& rows = shape[kBandAxis];
-        const bundle::Dimension& dimension = step.graph->outputs.find(port)->dims[kBandAxis];
-        if (dimension.symbol.empty()) rows = dimension.extent;  // the same of every band
-        else rows = rows * (call.end_row - call.first_row) / step.calls.back().end_row;
-    } else if (tensor.stride != 0) {  // what lies around the window may be more than the tensor keeps
-        shape[tensor.axes[0]] = call.around.height() / tensor.stride;
-        shape[tensor.axes[1]] = call.around.width() / tensor.stride;
-    }
+    std::int64_t& rows = shape[kBandAxis];
+    const bundle::Dimension& dimension = step.graph->outputs.find(port)->dims[kBandAxis];
+    if (dimension.symbol.empty()) rows = dimension.extent;  // the same of every band
+    else rows = rows * (call.end_row - call.first_row) / step.calls.back().end_row;
     return shape;
 }
 

@@ -2,13 +2,14 @@
 
 #include <string>
 
+#include "bundle/check.hpp"
 #include "bundle/names.hpp"
 
 namespace nicrt::program {
 namespace {
 
 Status not_there(std::string_view what, std::string_view name) {
-    return unsupported(std::string("the bundle has no ").append(what).append(" '").append(name).append("'"));
+    return unsupported(std::string("the bundle has no ").append(what) + " " + bundle::in_quotes(name));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "bundle/check.hpp"
 #include "bundle/names.hpp"
 #include "nicrt/plan.hpp"
 #include "parallel.hpp"
@@ -17,7 +18,7 @@ using bundle::Program;
 using std::to_string;
 
 std::string parameter_text(const Parameter& parameter) {
-    return std::string("parameter '").append(parameter.name).append("'");
+    return "parameter " + bundle::in_quotes(parameter.name);
 }
 
 Status check_sizes(const Parameter& parameter, const std::vector<std::int32_t>& sides,
@@ -71,7 +72,7 @@ Status check_per_round(const bundle::Run& run, std::size_t rounds, const Places&
             return {Code::unsupported, "the bundle has no parameter for " + std::string(source)};
         const std::size_t count = values[place->second].size();
         if (parameter.of_round && count < rounds)
-            return invalid_argument(std::string("parameter '").append(parameter.name).append("' has ") +
+            return invalid_argument("parameter " + bundle::in_quotes(parameter.name) + " has " +
                                     to_string(count) + " values for " + to_string(rounds) + " layers");
     }
     return {};

@@ -5,6 +5,9 @@
 #include "bundle/check.hpp"
 
 namespace nicrt::program {
+
+using bundle::in_quotes;
+
 namespace {
 
 Status misfit(const PreparedGraph& graph, const PreparedPort& port, bundle::Element dtype,
@@ -15,10 +18,9 @@ Status misfit(const PreparedGraph& graph, const PreparedPort& port, bundle::Elem
         if (dimension.symbol.empty()) dims += std::to_string(dimension.extent);
         else dims += dimension.spelled;
     }
-    return unsupported(
-        std::string("graph '").append(graph.name).append("': port '").append(port.name).append("' is ") +
-        std::string(bundle::name_of(port.port->dtype)) + " [" + dims + "], its array " +
-        text_of(dtype, shape));
+    return unsupported("graph " + in_quotes(graph.name) + ": port " + in_quotes(port.name) + " is " +
+                       std::string(bundle::name_of(port.port->dtype)) + " [" + dims + "], its array " +
+                       text_of(dtype, shape));
 }
 
 }  // namespace
@@ -51,8 +53,7 @@ PreparedGraph::PreparedGraph(std::string_view of_name, const bundle::Graph& of) 
 }
 
 Status too_large(const PreparedGraph& graph) {
-    return {Code::limit,
-            std::string("graph '").append(graph.name).append("' makes a tensor that no machine holds")};
+    return {Code::limit, "graph " + in_quotes(graph.name) + " makes a tensor that no machine holds"};
 }
 
 Status bind_port(const PreparedGraph& graph, const PreparedPort& port, bundle::Element dtype,
@@ -82,9 +83,8 @@ Status shape_of(const PreparedGraph& graph, const PreparedPort& port, const Exte
         }
         const std::int64_t extent = extents[port.symbols[i]];
         if (extent < 1)
-            return unsupported(
-                std::string("graph '").append(graph.name).append("': nothing says how large '") +
-                std::string(dimension.symbol) + "' of port '" + std::string(port.name) + "' is");
+            return unsupported("graph " + in_quotes(graph.name) + ": nothing says how large " +
+                               in_quotes(dimension.symbol) + " of port " + in_quotes(port.name) + " is");
         if (extent > static_cast<std::int64_t>(kMaxTensorBytes) / dimension.factor) return too_large(graph);
         out.push_back(extent * dimension.factor);
     }

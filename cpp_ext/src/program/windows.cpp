@@ -9,7 +9,6 @@
 namespace nicrt::program {
 namespace {
 
-constexpr std::int64_t kMinWindowed = std::int64_t{4} << 20;  // pixels below which a picture runs whole
 constexpr double kWindowBytes = 128 << 20, kLeastWorkspace = 0.25;
 constexpr std::int32_t kWindowStep = 512, kMaxWindow = 1 << 14;
 constexpr std::uint64_t kCallPlaces = 8;

@@ -11,6 +11,8 @@
 
 namespace nicrt::program {
 
+constexpr std::int64_t kMinWindowed = std::int64_t{4} << 20;  ///< pixels below which a picture runs whole
+
 /// Calls, sources, values and tensors of one plan, by their size in memory about. A file cannot make a plan
 /// larger.
 class Room {
