@@ -97,6 +97,10 @@ class _Tried:
     """How rich it is: decibels above the PSNR; or by which its rate is above the target's."""
 
 
+def _excess_of(tried: _Tried) -> float:
+    return tried.excess
+
+
 class Search:
     """One search. Both kinds of excess rise with the quality."""
 
@@ -113,9 +117,16 @@ class Search:
         chosen = self._nearest()
         if self._target.psnr is not None:
             return self._at_psnr(chosen)
-        poorer = (each for each in self._tried.values() if each.excess <= 0)
-        found = self._at_rate(chosen) or self._at_rate(max(poorer, key=lambda each: each.excess, default=chosen))
-        return found or self._picture.finished(chosen.trial)
+        found = self._at_rate(chosen)
+        while found is None:
+            poorer = max((each for each in self._tried.values() if each.excess <= 0), key=_excess_of, default=None)
+            if poorer is None and (quality := self._poorer_quality()) is not None:
+                self._try(quality)
+            elif poorer is None:
+                return self._picture.finished(min(self._tried.values(), key=_excess_of).trial)
+            else:
+                found = self._at_rate(poorer)
+        return found
 
     def near(self, window_db: float) -> Trial:
         """A trial that comes so near to the target, or as near as one does."""
@@ -235,12 +246,27 @@ class Search:
 
     # -- fewer symbols
 
+    def _poorer_quality(self) -> float | None:
+        """One with fewer bits than the target, where no symbols are left to lessen: further below with every trial."""
+        if len(self._tried) == MOST_TRIALS:
+            return None
+        untried = self._untried(-(len(self._tried) ** 2) * RICH_DB)
+        return 0.0 if untried is None and self._picture.key(self._at(0.0)) not in self._tried else untried
+
+    def _finish(self, tried: _Tried) -> Trial:
+        """The trial with its file. As many times as that is larger than its estimate, others will be, too."""
+        estimated, tried.trial = tried.trial.bpp, self._picture.finished(tried.trial)
+        for each in self._tried.values():
+            each.excess += 10 * math.log10(tried.trial.bpp / estimated) if each.trial.data is None else 0.0
+        tried.excess = self._excess(tried.trial)
+        return tried.trial
+
     def _at_rate(self, tried: _Tried) -> Trial | None:
         """From a trial to the target's rate; None where that is too far."""
         rate, trial = self._target.bpp, tried.trial
         assert rate is not None
         if tried.excess <= 0:
-            trial = self._picture.finished(trial)
+            trial = self._finish(tried)
             if trial.bpp <= rate:
                 return trial
         aim = goal = rate * 10 ** (-AIM * WINDOW_RATE_DB / 10)

@@ -219,6 +219,16 @@ def test_curves_that_turn_back() -> None:
     assert lowest.bpp < 1.02 and Target(bpp=0.75).missed(lowest)
 
 
+@pytest.mark.parametrize(("picture", "bpp"), [("checker-1", 0.063), ("gradient", 0.11)])
+def test_a_rate_that_a_quality_has_is_met(picture: str, bpp: float) -> None:
+    """Files of a hundred bytes are far from their estimates, and have no symbols to lessen."""
+    pixels = MADE[picture]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", nicrt.TargetWarning)
+        data = nicrt.load("slim", threads=1).encode(pixels, target_bpp=bpp)
+    assert 0.5 * bpp < 8 * len(data) / pixels[..., 0].size <= bpp
+
+
 def test_what_lessened_symbols_save(codec: nicrt.Codec) -> None:
     """Bits as they are counted afterwards, the most for the expected error first; every symbol by one at most."""
     rng, codebook = np.random.default_rng(4), codec.bundle.core.codebook("y")
